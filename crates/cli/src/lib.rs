@@ -1,0 +1,6 @@
+//! The `etwgpu` command's planner side: info, dump, explain, check, bench.
+
+pub mod check;
+pub mod host;
+pub mod npy;
+pub mod pte;

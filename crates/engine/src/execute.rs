@@ -1,0 +1,276 @@
+//! Recordings made ready, and run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use etwgpu_record::{BufferDesc, BufferId, Dispatch, Recording};
+
+use crate::device::Gpu;
+use crate::error::EngineError;
+use crate::memory::Buffer;
+use crate::pipelines::Pipeline;
+
+/// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
+const SPIN: Duration = Duration::from_micros(500);
+
+/// Largest time a single run may take.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A recording with its buffers, bind groups and pipelines.
+pub struct Prepared {
+    steps: Vec<Step>,
+    buffers: Vec<Option<Buffer>>,
+    params: Option<Buffer>,
+    params_image: Vec<u8>,
+    params_dirty: bool,
+    outputs: Vec<Output>,
+    staging: Option<Buffer>,
+    staging_size: u64,
+}
+
+struct Step {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+    params_offset: usize,
+    params_len: usize,
+}
+
+struct Output {
+    source: Buffer,
+    size: u64,
+    staged_at: u64,
+}
+
+/// New parameters and grid of one launch.
+pub struct Patch<'a> {
+    /// Position of the launch in the recording.
+    pub dispatch: usize,
+    /// The uniform `Params`, as many words as before.
+    pub params: &'a [u32],
+    /// Workgroups.
+    pub grid: [u32; 3],
+}
+
+/// What one run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RunStats {
+    /// Launches.
+    pub dispatches: usize,
+    /// Queue submissions.
+    pub submits: usize,
+    /// Writes queued for inputs and parameters.
+    pub uploads: usize,
+    /// Time waiting for the device.
+    pub wait: Duration,
+}
+
+impl Prepared {
+    /// Allocates and binds everything that a recording names.
+    ///
+    /// `resident` supplies the buffers of weights and states, which outlive the recording.
+    pub fn new(
+        gpu: &Gpu,
+        recording: &Recording,
+        resident: &dyn Fn(&BufferDesc) -> Option<Buffer>,
+    ) -> Result<Self, EngineError> {
+        let buffers = create_buffers(gpu, recording, resident)?;
+        let (params_image, offsets) = lay_out_params(&recording.dispatches, gpu.caps().uniform_align as usize);
+        let params = match params_image.len() {
+            0 => None,
+            len => {
+                let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+                Some(gpu.create_with_usage("params", len as u64, usage)?)
+            }
+        };
+        let pipelines = gpu.pipelines_of(&recording.dispatches)?;
+        let mut steps = Vec::with_capacity(pipelines.len());
+        for ((dispatch, pipeline), &params_offset) in recording.dispatches.iter().zip(pipelines).zip(&offsets) {
+            let bind_group = bind(gpu, dispatch, &pipeline, &buffers, params.as_ref(), params_offset)?;
+            let params_len = dispatch.params.len() * 4;
+            steps.push(Step { pipeline, bind_group, grid: dispatch.grid, params_offset, params_len });
+        }
+        let (outputs, staging_size) = lay_out_outputs(recording, &buffers)?;
+        let staging = match staging_size {
+            0 => None,
+            size => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                Some(gpu.create_with_usage("outputs", size, usage)?)
+            }
+        };
+        gpu.check()?;
+        let params_dirty = params.is_some();
+        Ok(Self { steps, buffers, params, params_image, params_dirty, outputs, staging, staging_size })
+    }
+
+    /// Replaces parameters and grid of one launch from the next run on.
+    pub fn patch(&mut self, patch: &Patch<'_>) {
+        let step = &mut self.steps[patch.dispatch];
+        step.grid = patch.grid;
+        let bytes: &[u8] = bytemuck::cast_slice(patch.params);
+        let image = &mut self.params_image[step.params_offset..step.params_offset + step.params_len];
+        if image != bytes {
+            image.copy_from_slice(bytes);
+            self.params_dirty = true;
+        }
+    }
+
+    /// Uploads inputs, runs every launch in one pass and one submission, and hands each output's bytes to `sink`.
+    pub fn run(
+        &mut self,
+        gpu: &Gpu,
+        inputs: &[(BufferId, &[u8])],
+        sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), EngineError>,
+    ) -> Result<RunStats, EngineError> {
+        gpu.check()?;
+        let mut stats = RunStats { submits: 1, ..RunStats::default() };
+        for (id, bytes) in inputs {
+            let buffer = self.buffers[id.index()].as_ref().ok_or_else(|| missing(*id))?;
+            gpu.write(buffer, 0, bytes);
+            stats.uploads += 1;
+        }
+        if let (true, Some(params)) = (self.params_dirty, &self.params) {
+            gpu.write(params, 0, &self.params_image);
+            stats.uploads += 1;
+        }
+        let commands = self.encode(gpu, &mut stats);
+        let index = gpu.queue.submit([commands]);
+        self.params_dirty = false;
+        let started = Instant::now();
+        let result = self.read_back(gpu, index, sink);
+        stats.wait = started.elapsed();
+        result.map(|()| stats)
+    }
+
+    fn encode(&self, gpu: &Gpu, stats: &mut RunStats) -> wgpu::CommandBuffer {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+            for step in self.steps.iter().filter(|s| !s.grid.contains(&0)) {
+                pass.set_pipeline(&step.pipeline.pipeline);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+                stats.dispatches += 1;
+            }
+        }
+        if let Some(staging) = &self.staging {
+            for output in self.outputs.iter().filter(|o| o.size > 0) {
+                let size = output.size.next_multiple_of(4);
+                encoder.copy_buffer_to_buffer(&output.source.0, 0, &staging.0, output.staged_at, size);
+            }
+        }
+        encoder.finish()
+    }
+
+    fn read_back(
+        &self,
+        gpu: &Gpu,
+        index: wgpu::SubmissionIndex,
+        sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let Some(staging) = &self.staging else {
+            return gpu.wait(index, TIMEOUT);
+        };
+        let mapped = Arc::new(AtomicBool::new(false));
+        let signal = mapped.clone();
+        let slice = staging.0.slice(..self.staging_size);
+        slice.map_async(wgpu::MapMode::Read, move |result| signal.store(result.is_ok(), Ordering::Release));
+        let deadline = Instant::now() + SPIN;
+        while !mapped.load(Ordering::Acquire) && Instant::now() < deadline {
+            let _ = gpu.device.poll(wgpu::PollType::Poll);
+            std::hint::spin_loop();
+        }
+        if !mapped.load(Ordering::Acquire) {
+            gpu.wait(index, TIMEOUT)?;
+        }
+        gpu.check()?;
+        let view = slice.get_mapped_range().map_err(|e| EngineError::Validation(e.to_string()))?;
+        let mut result = Ok(());
+        for (position, output) in self.outputs.iter().enumerate() {
+            let from = output.staged_at as usize;
+            result = result.and_then(|()| sink(position, &view[from..from + output.size as usize]));
+        }
+        drop(view);
+        staging.0.unmap();
+        result
+    }
+
+    /// Bytes of the buffers that belong to this recording alone.
+    pub fn temp_bytes(&self) -> u64 {
+        self.buffers.iter().flatten().map(Buffer::size).sum()
+    }
+}
+
+fn missing(id: BufferId) -> EngineError {
+    EngineError::Validation(format!("buffer {} has no storage", id.0))
+}
+
+fn create_buffers(
+    gpu: &Gpu,
+    recording: &Recording,
+    resident: &dyn Fn(&BufferDesc) -> Option<Buffer>,
+) -> Result<Vec<Option<Buffer>>, EngineError> {
+    let create = |desc: &BufferDesc| match desc {
+        BufferDesc::Temp { size: 0 } => Ok(None),
+        BufferDesc::Temp { size } => gpu.create_buffer("temp", *size).map(Some),
+        BufferDesc::Input { size, .. } => gpu.create_buffer("input", *size).map(Some),
+        BufferDesc::Weight { .. } | BufferDesc::State { .. } => Ok(resident(desc)),
+    };
+    recording.buffers.iter().map(create).collect()
+}
+
+/// Parameters of all launches in one buffer, each at an aligned offset.
+fn lay_out_params(dispatches: &[Dispatch], align: usize) -> (Vec<u8>, Vec<usize>) {
+    let mut image = Vec::new();
+    let mut offsets = Vec::with_capacity(dispatches.len());
+    for dispatch in dispatches {
+        if !dispatch.params.is_empty() {
+            image.resize(image.len().next_multiple_of(align.max(16)), 0);
+        }
+        offsets.push(image.len());
+        image.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
+    }
+    // A uniform struct ends on a 16-byte boundary.
+    image.resize(image.len().next_multiple_of(16), 0);
+    (image, offsets)
+}
+
+fn lay_out_outputs(recording: &Recording, buffers: &[Option<Buffer>]) -> Result<(Vec<Output>, u64), EngineError> {
+    let mut at = 0;
+    let mut outputs = Vec::with_capacity(recording.outputs.len());
+    for copy in &recording.outputs {
+        let source = buffers[copy.buffer.index()].clone().ok_or_else(|| missing(copy.buffer))?;
+        outputs.push(Output { source, size: copy.size, staged_at: at });
+        at += copy.size.next_multiple_of(16);
+    }
+    Ok((outputs, at))
+}
+
+fn bind(
+    gpu: &Gpu,
+    dispatch: &Dispatch,
+    pipeline: &Pipeline,
+    buffers: &[Option<Buffer>],
+    params: Option<&Buffer>,
+    params_offset: usize,
+) -> Result<wgpu::BindGroup, EngineError> {
+    let range = |buffer, offset, size| {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
+    };
+    let mut entries = Vec::with_capacity(dispatch.bindings.len() + 1);
+    if let (false, Some(params)) = (dispatch.params.is_empty(), params) {
+        let size = (dispatch.params.len() as u64 * 4).next_multiple_of(16);
+        entries.push(wgpu::BindGroupEntry { binding: 0, resource: range(&params.0, params_offset as u64, size) });
+    }
+    for (binding, number) in dispatch.bindings.iter().zip(1..) {
+        let buffer = buffers[binding.buffer.index()].as_ref().ok_or_else(|| missing(binding.buffer))?;
+        entries.push(wgpu::BindGroupEntry { binding: number, resource: range(&buffer.0, binding.offset, binding.size) });
+    }
+    let desc = wgpu::BindGroupDescriptor {
+        label: Some(dispatch.shader.label),
+        layout: &pipeline.layout,
+        entries: &entries,
+    };
+    Ok(gpu.device.create_bind_group(&desc))
+}

@@ -1,0 +1,14 @@
+//! Runs recordings on a GPU; the only crate that names wgpu.
+//!
+//! [`Gpu`] is a device with its pipelines, [`Prepared`] a recording whose buffers, bind groups and pipelines exist.
+
+mod device;
+mod error;
+mod execute;
+mod memory;
+mod pipelines;
+
+pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
+pub use error::EngineError;
+pub use execute::{Patch, Prepared, RunStats};
+pub use memory::Buffer;

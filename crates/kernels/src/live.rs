@@ -1,0 +1,148 @@
+//! Live sizes and symbolic integers of one run.
+
+use std::collections::HashMap;
+
+use etwgpu_graph::{Dims, Graph, Value, ValueId};
+use thiserror::Error;
+
+use crate::args::{NodeCx, OpError};
+use crate::op::Body;
+use crate::ops;
+
+/// Sizes of every tensor and values of every symbolic integer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Sizes by value; meaningful for tensors.
+    pub dims: Vec<Dims>,
+    /// Integers by value; meaningful for symbolic integers.
+    pub ints: Vec<i64>,
+    /// Elements of host inputs that symbolic integers are read from.
+    pub host: HashMap<ValueId, Vec<i64>>,
+}
+
+impl Live {
+    /// Every tensor at its declared bound, every symbolic integer zero until propagated.
+    pub fn at_bound(graph: &Graph) -> Self {
+        let dims = graph.values.iter().map(|v| match v {
+            Value::Tensor(t) => t.dims.clone(),
+            _ => Dims::new(),
+        });
+        Self { dims: dims.collect(), ints: vec![0; graph.values.len()], host: HashMap::new() }
+    }
+}
+
+/// What a propagation changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Some tensor has other sizes than before.
+    pub resized: bool,
+    /// Nodes that take a symbolic integer which changed.
+    pub stale_nodes: Vec<usize>,
+}
+
+/// A node that refuses the live sizes or values.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[error("{op} (node {node}): {error}")]
+pub struct LiveError {
+    /// Position in [`Graph::nodes`].
+    pub node: usize,
+    /// Operator name.
+    pub op: String,
+    /// What is wrong.
+    pub error: OpError,
+}
+
+/// Values that differ from the last run.
+#[derive(Clone, Debug)]
+pub struct Dirty(Vec<bool>);
+
+impl Dirty {
+    /// Nothing changed yet.
+    pub fn none(graph: &Graph) -> Self {
+        Self(vec![false; graph.values.len()])
+    }
+
+    /// Everything counts as changed.
+    pub fn all(graph: &Graph) -> Self {
+        Self(vec![true; graph.values.len()])
+    }
+
+    /// Marks one value.
+    pub fn mark(&mut self, id: ValueId) {
+        self.0[id.index()] = true;
+    }
+
+    fn is(&self, id: ValueId) -> bool {
+        self.0[id.index()]
+    }
+
+    /// Whether anything is marked.
+    pub fn any(&self) -> bool {
+        self.0.contains(&true)
+    }
+}
+
+/// Recomputes, in execution order, the sizes and integers that depend on `dirty` values.
+///
+/// On error `live` is half updated; callers keep the state they had.
+pub fn propagate(graph: &Graph, live: &mut Live, mut dirty: Dirty) -> Result<Changes, LiveError> {
+    let mut changes = Changes::default();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let fail = |error| LiveError { node: index, op: node.op.clone(), error };
+        let depends = node.args.iter().any(|&id| is_dirty(graph, &dirty, id));
+        if !depends {
+            continue;
+        }
+        let def = ops::find(&node.op)
+            .ok_or_else(|| fail(OpError::Unsupported("no such operator in this delegate".into())))?;
+        let cx = NodeCx { graph, live, index };
+        match def.body {
+            Body::Scalar(eval) => {
+                let value = eval(&cx).map_err(fail)?;
+                for &out in &node.outs {
+                    if live.ints[out.index()] != value {
+                        live.ints[out.index()] = value;
+                        dirty.mark(out);
+                    }
+                }
+            }
+            Body::Alias(shape) | Body::Kernel { shape, .. } => {
+                let shapes = shape(&cx).map_err(fail)?;
+                for (&out, dims) in node.outs.iter().zip(&shapes) {
+                    check_bound(graph, out, dims).map_err(fail)?;
+                    if live.dims[out.index()] != *dims {
+                        live.dims[out.index()] = dims.clone();
+                        dirty.mark(out);
+                        changes.resized = true;
+                    }
+                }
+                if takes_changed_integer(graph, &dirty, index) {
+                    changes.stale_nodes.push(index);
+                }
+            }
+        }
+    }
+    Ok(changes)
+}
+
+fn is_dirty(graph: &Graph, dirty: &Dirty, id: ValueId) -> bool {
+    dirty.is(id) || matches!(graph.value(id), Value::List(items) if items.iter().any(|&i| dirty.is(i)))
+}
+
+fn takes_changed_integer(graph: &Graph, dirty: &Dirty, node: usize) -> bool {
+    let is_changed = |id: ValueId| dirty.is(id) && matches!(graph.value(id), Value::SymInt);
+    graph.nodes[node].args.iter().any(|&id| match graph.value(id) {
+        Value::List(items) => items.iter().any(|&i| is_changed(i)),
+        _ => is_changed(id),
+    })
+}
+
+/// Live sizes may not exceed what the exporter declared: the host sized its own tensors by that bound.
+fn check_bound(graph: &Graph, id: ValueId, dims: &Dims) -> Result<(), OpError> {
+    let Some(tensor) = graph.tensor(id) else { return Ok(()) };
+    let fits = tensor.dims.len() == dims.len() && dims.iter().zip(&tensor.dims).all(|(d, max)| d <= max);
+    if fits {
+        return Ok(());
+    }
+    Err(crate::invalid!("output %{} has sizes {:?}, outside its declared bound {:?}", id.0, &dims[..], &tensor.dims[..]))
+}

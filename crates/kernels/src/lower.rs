@@ -1,0 +1,328 @@
+//! Lowering: a graph at live sizes becomes a recording.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use etwgpu_graph::{Graph, ValueId};
+use etwgpu_record::{
+    Access, Binding, BufferDesc, BufferId, Caps, Dispatch, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
+    assign_slots,
+};
+use thiserror::Error;
+
+use crate::args::{NodeCx, OpError, TensorArg};
+use crate::live::Live;
+use crate::op::Body;
+use crate::ops;
+use crate::route::{Considered, Route};
+use crate::storage::{Kind, Storage};
+
+/// Bytes of temporaries below which they are kept apart rather than sharing memory.
+const KEEP_APART: u64 = 64 << 20;
+
+/// Choices that the caller makes for the planner.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LowerOptions {
+    /// Routes to take wherever they fit, before any other.
+    pub prefer: Vec<String>,
+    /// Routes never to take.
+    pub avoid: Vec<String>,
+}
+
+/// A node that cannot be lowered.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[error("{op} (node {node}): {error}")]
+pub struct LowerError {
+    /// Position in [`Graph::nodes`].
+    pub node: usize,
+    /// Operator name.
+    pub op: String,
+    /// What is wrong.
+    pub error: OpError,
+}
+
+/// What became of one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePlan {
+    /// Its launches in the recording.
+    pub dispatches: Range<usize>,
+    /// Routes considered for it, in order of preference.
+    pub considered: Vec<Considered>,
+}
+
+/// A recording and how it came about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lowered {
+    /// The work.
+    pub recording: Recording,
+    /// One plan a node.
+    pub plans: Vec<NodePlan>,
+}
+
+/// What lowering knows besides the live sizes.
+#[derive(Clone, Copy)]
+pub struct Planner<'a> {
+    /// The graph after passes.
+    pub graph: &'a Graph,
+    /// Storage of its values.
+    pub storage: &'a Storage,
+    /// The device.
+    pub caps: &'a Caps,
+    /// The caller's choices.
+    pub options: &'a LowerOptions,
+}
+
+/// Records the work of every node for these live sizes.
+pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> {
+    let mut lowered = Lowered::default();
+    let mut buffers = Buffers::default();
+    for index in 0..planner.graph.nodes.len() {
+        let start = lowered.recording.dispatches.len();
+        let considered = lower_node(planner, live, index, &mut lowered.recording, &mut buffers)?;
+        lowered.plans.push(NodePlan { dispatches: start..lowered.recording.dispatches.len(), considered });
+    }
+    record_outputs(planner, live, &mut lowered.recording, &mut buffers);
+    assign_slots(&mut lowered.recording, KEEP_APART);
+    Ok(lowered)
+}
+
+/// Records one node's work again, for integers that changed while sizes did not.
+///
+/// Buffers are numbered afresh: only shaders, parameters and grids compare with the full recording.
+pub fn relower(planner: &Planner<'_>, live: &Live, index: usize) -> Result<Vec<Dispatch>, LowerError> {
+    let mut recording = Recording::default();
+    lower_node(planner, live, index, &mut recording, &mut Buffers::default())?;
+    Ok(recording.dispatches)
+}
+
+fn lower_node(
+    planner: &Planner<'_>,
+    live: &Live,
+    index: usize,
+    recording: &mut Recording,
+    buffers: &mut Buffers,
+) -> Result<Vec<Considered>, LowerError> {
+    let node = &planner.graph.nodes[index];
+    let fail = |error| LowerError { node: index, op: node.op.clone(), error };
+    let def = ops::find(&node.op).ok_or_else(|| fail(crate::unsupported!("no such operator in this delegate")))?;
+    let cx = NodeCx { graph: planner.graph, live, index };
+    let mut lower = Lower { cx, planner, recording, buffers, considered: Vec::new() };
+    match def.body {
+        Body::Scalar(_) => Ok(()),
+        Body::Alias(_) if planner.storage.is_aliased(index) => Ok(()),
+        Body::Alias(_) => ops::copy::record_copy(&mut lower),
+        Body::Kernel { lower: record, .. } => record(&mut lower),
+    }
+    .map_err(fail)?;
+    Ok(lower.considered)
+}
+
+fn record_outputs(planner: &Planner<'_>, live: &Live, recording: &mut Recording, buffers: &mut Buffers) {
+    for (position, &id) in planner.graph.outputs.iter().enumerate() {
+        let Some(tensor) = planner.graph.tensor(id) else { continue };
+        let dims = live.dims[id.index()].clone();
+        let arg = TensorArg { id, dtype: tensor.dtype, dims };
+        let buffer = buffers.of_tensor(planner, live, recording, &arg);
+        recording.outputs.push(OutputCopy { output: position as u32, buffer, size: arg.bytes() });
+    }
+}
+
+/// Buffers of a recording under construction.
+#[derive(Default)]
+struct Buffers {
+    values: HashMap<ValueId, BufferId>,
+    weights: HashMap<WeightKey, BufferId>,
+}
+
+impl Buffers {
+    fn of_tensor(&mut self, planner: &Planner<'_>, live: &Live, recording: &mut Recording, arg: &TensorArg) -> BufferId {
+        let root = planner.storage.root(arg.id);
+        if planner.storage.kind(arg.id) == Kind::Weight {
+            return self.of_weight(planner.graph, recording, root, WeightLayout::Raw);
+        }
+        *self.values.entry(root).or_insert_with(|| {
+            let value = root.0;
+            let size = padded(tensor_bytes(planner.graph, root, &live.dims[root.index()]));
+            let bound = planner.graph.tensor(root).map_or(0, |t| tensor_bytes(planner.graph, root, &t.dims));
+            recording.add_buffer(match planner.storage.kind(root) {
+                Kind::State => BufferDesc::State { value, size: padded(bound) },
+                Kind::Input => BufferDesc::Input { value, size },
+                Kind::Temp | Kind::Weight => BufferDesc::Temp { size },
+            })
+        })
+    }
+
+    fn of_weight(&mut self, graph: &Graph, recording: &mut Recording, root: ValueId, layout: WeightLayout) -> BufferId {
+        let tensor = graph.tensor(root);
+        let constant = tensor.and_then(|t| t.constant).map_or(0, |c| canonical(graph, c.index()));
+        let key = WeightKey { constant: constant as u32, layout };
+        *self.weights.entry(key).or_insert_with(|| {
+            let size = tensor.map_or(0, |t| tensor_bytes(graph, root, &t.dims));
+            recording.add_buffer(BufferDesc::Weight { key, size: padded(size) })
+        })
+    }
+}
+
+/// The first constant with the same source: equal bytes are resident once.
+fn canonical(graph: &Graph, constant: usize) -> usize {
+    let source = &graph.constants[constant].source;
+    graph.constants[..constant].iter().position(|c| c.source == *source).unwrap_or(constant)
+}
+
+fn tensor_bytes(graph: &Graph, id: ValueId, dims: &[u32]) -> u64 {
+    let element = graph.tensor(id).map_or(0, |t| t.dtype.size());
+    dims.iter().map(|&d| u64::from(d)).product::<u64>() * element
+}
+
+/// Buffers end on a 16-byte boundary, so that shaders may read whole `vec4`s, and are never empty.
+fn padded(size: u64) -> u64 {
+    size.next_multiple_of(16).max(16)
+}
+
+/// What an operator records into.
+pub struct Lower<'a> {
+    /// The node and its live arguments.
+    pub cx: NodeCx<'a>,
+    planner: &'a Planner<'a>,
+    recording: &'a mut Recording,
+    buffers: &'a mut Buffers,
+    considered: Vec<Considered>,
+}
+
+/// A launch under construction.
+pub struct Launch {
+    /// What runs.
+    pub shader: Shader,
+    /// Storage bindings 1, 2, ….
+    pub bindings: Vec<Binding>,
+    /// The uniform `Params`, word by word.
+    pub params: Vec<u32>,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Arithmetic operations.
+    pub ops: u64,
+}
+
+impl Lower<'_> {
+    /// The device.
+    pub fn caps(&self) -> &Caps {
+        self.planner.caps
+    }
+
+    /// Binds a tensor for reading.
+    pub fn read(&mut self, arg: &TensorArg) -> Binding {
+        self.bind(arg, Access::Read)
+    }
+
+    /// Binds a tensor for writing, and possibly reading.
+    pub fn write(&mut self, arg: &TensorArg) -> Binding {
+        self.bind(arg, Access::ReadWrite)
+    }
+
+    fn bind(&mut self, arg: &TensorArg, access: Access) -> Binding {
+        let buffer = self.buffers.of_tensor(self.planner, self.cx.live, self.recording, arg);
+        Binding { buffer, offset: 0, size: padded(arg.bytes()), access }
+    }
+
+    /// Whether a tensor is a read-only constant.
+    pub fn is_weight(&self, arg: &TensorArg) -> bool {
+        self.planner.storage.kind(arg.id) == Kind::Weight
+    }
+
+    /// Binds a constant in another arrangement than the serialized one.
+    pub fn weight(&mut self, arg: &TensorArg, layout: WeightLayout) -> Binding {
+        let root = self.planner.storage.root(arg.id);
+        let buffer = self.buffers.of_weight(self.planner.graph, self.recording, root, layout);
+        Binding { buffer, offset: 0, size: padded(arg.bytes()), access: Access::Read }
+    }
+
+    /// A buffer of this node alone.
+    pub fn scratch(&mut self, size: u64) -> Binding {
+        let buffer = self.recording.add_buffer(BufferDesc::Temp { size: padded(size) });
+        Binding { buffer, offset: 0, size: padded(size), access: Access::ReadWrite }
+    }
+
+    /// Adds a launch, after checking it against the device's limits.
+    pub fn launch(&mut self, launch: Launch) -> Result<(), OpError> {
+        let caps = self.planner.caps;
+        if let Some(binding) = launch.bindings.iter().find(|b| b.size > caps.max_binding) {
+            return Err(crate::unsupported!(
+                "{} binds {} bytes, the device allows {} in one binding",
+                launch.shader.label,
+                binding.size,
+                caps.max_binding
+            ));
+        }
+        if launch.bindings.len() > caps.max_storage_buffers as usize {
+            return Err(crate::unsupported!(
+                "{} binds {} buffers, the device allows {}",
+                launch.shader.label,
+                launch.bindings.len(),
+                caps.max_storage_buffers
+            ));
+        }
+        if let Some(&groups) = launch.grid.iter().find(|&&g| g > caps.max_grid) {
+            return Err(crate::unsupported!(
+                "{} needs {groups} workgroups along one dimension, the device allows {}",
+                launch.shader.label,
+                caps.max_grid
+            ));
+        }
+        let bytes = launch.bindings.iter().map(|b| b.size).sum();
+        let Launch { shader, bindings, params, grid, ops } = launch;
+        self.recording.dispatches.push(Dispatch { shader, bindings, params, grid, node: self.cx.index as u32, bytes, ops });
+        Ok(())
+    }
+
+    /// Folds a count of workgroups into a grid within the device's limits.
+    pub fn grid(&self, groups: u64) -> [u32; 3] {
+        fold_grid(groups, self.planner.caps.max_grid)
+    }
+
+    /// Takes the first route that fits, preferred ones first; fails with every refusal when none does.
+    pub fn choose<P>(&mut self, routes: &[Route<P>], problem: &P) -> Result<(), OpError> {
+        let options = self.planner.options;
+        let is_preferred = |r: &&Route<P>| options.prefer.iter().any(|name| name == r.name);
+        let (first, rest): (Vec<_>, Vec<_>) = routes.iter().partition(is_preferred);
+        for route in first.into_iter().chain(rest) {
+            let avoided = options.avoid.iter().any(|name| name == route.name);
+            let fit = if avoided { Err("switched off".into()) } else { (route.fits)(problem, self.planner.caps) };
+            let refusal = fit.err();
+            let taken = refusal.is_none();
+            self.considered.push(Considered { route: route.name, refusal });
+            if taken {
+                return (route.record)(self, problem);
+            }
+        }
+        let reasons: Vec<String> = self
+            .considered
+            .iter()
+            .map(|c| format!("{}: {}", c.route, c.refusal.as_deref().unwrap_or("taken")))
+            .collect();
+        Err(crate::unsupported!("no route fits ({})", reasons.join("; ")))
+    }
+}
+
+/// Folds a count of workgroups into `[x, y, 1]`; shaders read it back with `linear_workgroup`.
+pub fn fold_grid(groups: u64, max: u32) -> [u32; 3] {
+    let max = u64::from(max);
+    if groups <= max {
+        return [groups as u32, 1, 1];
+    }
+    let rows = groups.div_ceil(max);
+    [groups.div_ceil(rows) as u32, rows as u32, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fold_grid;
+
+    #[test]
+    fn grids_fold_at_the_limit() {
+        assert_eq!(fold_grid(65535, 65535), [65535, 1, 1]);
+        for groups in [65536, 65537, 131_071, 10_000_000] {
+            let [x, y, _] = fold_grid(groups, 65535);
+            assert!(x <= 65535 && y <= 65535 && u64::from(x) * u64::from(y) >= groups);
+        }
+    }
+}

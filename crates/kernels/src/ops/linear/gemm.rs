@@ -1,0 +1,27 @@
+//! Many rows of activations: 64×64 output tiles, register-tiled, operands staged in workgroup memory.
+
+use etwgpu_record::Caps;
+
+use super::{Problem, Weights};
+use crate::args::OpError;
+use crate::lower::{Launch, Lower};
+use crate::route::{Refusal, require};
+
+/// Rows and channels of a tile.
+const TILE: u32 = 64;
+
+pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
+    require(caps.max_invocations >= 256, "fewer than 256 invocations")?;
+    require(problem.k % 4 == 0, "K is not a multiple of 4")?;
+    if let Weights::Q4 { group, .. } = problem.weights {
+        require(group % 8 == 0, "the group size is not a multiple of 8")?;
+    }
+    require(problem.m.div_ceil(TILE.into()) <= caps.max_grid.into(), "too many rows for the grid")
+}
+
+pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
+    let shader = problem.template("linear_gemm", include_str!("gemm.wgsl"))?.set("WG", 256).shader();
+    let bindings = problem.bindings(lower)?;
+    let grid = [problem.n.div_ceil(TILE), problem.m.div_ceil(TILE.into()) as u32, 1];
+    lower.launch(Launch { shader, bindings, params: vec![problem.m as u32], grid, ops: problem.ops() })
+}

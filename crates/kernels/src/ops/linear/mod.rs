@@ -1,0 +1,210 @@
+//! Linear layers: float or 4-bit weights, float activations or activations quantised to 8 bits on the fly.
+//!
+//! 4-bit weights are rows of nibbles, the even element of a pair in the low nibble, each holding `value + 8`; a row
+//! is padded to a multiple of eight. Scales arrive as `[groups, N]` and are resident transposed, so that one row's
+//! scales lie together.
+
+mod gemm;
+mod gemv;
+mod rows;
+
+use etwgpu_graph::{DType, Dims};
+use etwgpu_record::{Binding, WeightLayout};
+
+use crate::args::{NodeCx, OpError, TensorArg};
+use crate::lower::Lower;
+use crate::op::OpDef;
+use crate::ops::embedding_q4::float_is_half;
+use crate::route::Route;
+use crate::template::Template;
+use crate::{invalid, unsupported};
+
+/// `x, weight [N, K], bias`.
+pub const FLOAT: OpDef = OpDef::kernel(
+    &["aten.linear.default"],
+    |cx| Problem::float(cx).map(|p| vec![p.out_dims()]),
+    |lower| {
+        let problem = Problem::float(&lower.cx)?;
+        lower.choose(ROUTES, &problem)
+    },
+);
+
+/// `x, weight u8 [N, K/2], scales [G, N], group size, bias`.
+pub const Q4: OpDef = OpDef::kernel(
+    &["et_vk.linear_q4gsw.default"],
+    |cx| Problem::q4(cx).map(|p| vec![p.out_dims()]),
+    |lower| {
+        let problem = Problem::q4(&lower.cx)?;
+        lower.choose(ROUTES, &problem)
+    },
+);
+
+/// `x, scale [M], zero point i8 [M], weight u8 [N, K/2], weight sums, scales [G, N], group size, bias`.
+pub const DYNAMIC_Q8_Q4: OpDef = OpDef::kernel(
+    &["et_vk.linear_dq8ca_q4gsw.default"],
+    |cx| Problem::dynamic_q8_q4(cx).map(|p| vec![p.out_dims()]),
+    |lower| {
+        let problem = Problem::dynamic_q8_q4(&lower.cx)?;
+        lower.choose(ROUTES, &problem)
+    },
+);
+
+/// Ways to run a linear layer, the most specific first.
+pub const ROUTES: &[Route<Problem>] = &[
+    Route { name: "linear.gemv", fits: gemv::fits, record: gemv::record },
+    Route { name: "linear.gemm", fits: gemm::fits, record: gemm::record },
+    Route { name: "linear.rows", fits: |_, _| Ok(()), record: rows::record },
+];
+
+/// How weights are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Weights {
+    /// `f32` or `f16` rows.
+    Float,
+    /// Rows of nibbles with a scale for each group along K.
+    Q4 {
+        /// Elements that share a scale.
+        group: u32,
+        /// `[G, Np]` as serialized.
+        scales: TensorArg,
+    },
+}
+
+/// Parameters of activations that are quantised to 8 bits, a row at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DynamicQ8 {
+    scale: TensorArg,
+    zero: TensorArg,
+}
+
+/// `out[M, N] = x[M, K] · weight[N, K]ᵀ + bias[N]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// Rows of activations, live.
+    pub m: u64,
+    /// Output channels.
+    pub n: u32,
+    /// Input channels.
+    pub k: u32,
+    /// Storage of the weights.
+    pub weights: Weights,
+    x: TensorArg,
+    weight: TensorArg,
+    bias: Option<TensorArg>,
+    dynamic: Option<DynamicQ8>,
+}
+
+impl Problem {
+    fn new(x: TensorArg, weight: TensorArg, weights: Weights, bias: Option<TensorArg>) -> Result<Self, OpError> {
+        if x.dims.is_empty() || weight.dims.len() != 2 {
+            return Err(invalid!("activations {:?} and weights {:?}", &x.dims[..], &weight.dims[..]));
+        }
+        let (m, n, k) = (x.rows(), weight.dims[0], x.width());
+        if bias.as_ref().is_some_and(|b| b.numel() < u64::from(n)) {
+            return Err(invalid!("bias shorter than {n}"));
+        }
+        Ok(Self { m, n, k, weights, x, weight, bias, dynamic: None })
+    }
+
+    fn float(cx: &NodeCx<'_>) -> Result<Self, OpError> {
+        let problem = Self::new(cx.tensor(0)?, cx.tensor(1)?, Weights::Float, cx.tensor_opt(2)?)?;
+        if problem.weight.width() != problem.k {
+            return Err(invalid!("weights of {} columns for {} channels", problem.weight.width(), problem.k));
+        }
+        if problem.weight.dtype != problem.x.dtype {
+            return Err(unsupported!("{:?} weights for {:?} activations", problem.weight.dtype, problem.x.dtype));
+        }
+        Ok(problem)
+    }
+
+    fn q4(cx: &NodeCx<'_>) -> Result<Self, OpError> {
+        let weights = q4_weights(cx.tensor(2)?, cx.int(3)?)?;
+        Self::new(cx.tensor(0)?, cx.tensor(1)?, weights, cx.tensor_opt(4)?)?.checked_q4()
+    }
+
+    fn dynamic_q8_q4(cx: &NodeCx<'_>) -> Result<Self, OpError> {
+        let weights = q4_weights(cx.tensor(5)?, cx.int(6)?)?;
+        let mut problem = Self::new(cx.tensor(0)?, cx.tensor(3)?, weights, cx.tensor_opt(7)?)?.checked_q4()?;
+        let dynamic = DynamicQ8 { scale: cx.tensor(1)?, zero: cx.tensor(2)? };
+        if dynamic.scale.numel() != problem.m || dynamic.zero.numel() != problem.m {
+            return Err(invalid!("{} scales and {} zero points for {} rows", dynamic.scale.numel(), dynamic.zero.numel(), problem.m));
+        }
+        if dynamic.scale.dtype != DType::F32 || dynamic.zero.dtype != DType::I8 {
+            return Err(unsupported!("{:?} scales with {:?} zero points", dynamic.scale.dtype, dynamic.zero.dtype));
+        }
+        problem.dynamic = Some(dynamic);
+        Ok(problem)
+    }
+
+    fn checked_q4(self) -> Result<Self, OpError> {
+        let Weights::Q4 { group, scales } = &self.weights else { return Ok(self) };
+        if self.weight.dtype != DType::U8 || self.weight.width() != self.k.next_multiple_of(8) / 2 {
+            return Err(invalid!("weights {:?} {:?} for {} channels", self.weight.dtype, &self.weight.dims[..], self.k));
+        }
+        if scales.dims.len() != 2 || scales.dims[1] < self.n || u64::from(scales.dims[0]) * u64::from(*group) < self.k.into() {
+            return Err(invalid!("scales {:?} for {} rows in groups of {group}", &scales.dims[..], self.n));
+        }
+        Ok(self)
+    }
+
+    fn out_dims(&self) -> Dims {
+        let mut dims = self.x.dims.clone();
+        if let Some(last) = dims.last_mut() {
+            *last = self.n;
+        }
+        dims
+    }
+
+    /// Multiplications and additions.
+    fn ops(&self) -> u64 {
+        2 * self.m * u64::from(self.n) * u64::from(self.k)
+    }
+
+    /// Template with the flags and constants that say how operands are stored.
+    fn template(&self, label: &'static str, text: &'static str) -> Result<Template, OpError> {
+        let mut template = Template::new(label, text)
+            .flag("F16", float_is_half(self.x.dtype)?)
+            .flag("DYNAMIC_Q8", self.dynamic.is_some())
+            .flag("BIAS", self.bias.is_some())
+            .flag("BIAS_F16", self.bias.as_ref().is_some_and(|b| b.dtype == DType::F16))
+            .set("N", self.n)
+            .set("K", self.k);
+        template = match &self.weights {
+            Weights::Float => template,
+            Weights::Q4 { group, scales } => template
+                .flag("Q4", true)
+                .flag("SCALES_F16", float_is_half(scales.dtype)?)
+                .set("GROUP", *group)
+                .set("GROUPS", scales.dims[0]),
+        };
+        Ok(template)
+    }
+
+    /// Bindings in the order that `operands.wgsl` declares them.
+    fn bindings(&self, lower: &mut Lower<'_>) -> Result<Vec<Binding>, OpError> {
+        let out = lower.cx.out(0)?;
+        if out.dtype != self.x.dtype {
+            return Err(unsupported!("{:?} activations into {:?}", self.x.dtype, out.dtype));
+        }
+        let mut bindings = vec![lower.read(&self.x), lower.read(&self.weight), lower.write(&out)];
+        if let Weights::Q4 { scales, .. } = &self.weights {
+            let layout = WeightLayout::Transposed { rows: scales.dims[0], cols: scales.dims[1] };
+            bindings.push(lower.weight(scales, layout));
+        }
+        if let Some(bias) = &self.bias {
+            bindings.push(lower.read(bias));
+        }
+        if let Some(dynamic) = &self.dynamic {
+            bindings.push(lower.read(&dynamic.scale));
+            bindings.push(lower.read(&dynamic.zero));
+        }
+        Ok(bindings)
+    }
+}
+
+fn q4_weights(scales: TensorArg, group: i64) -> Result<Weights, OpError> {
+    match u32::try_from(group) {
+        Ok(group) if group > 0 => Ok(Weights::Q4 { group, scales }),
+        _ => Err(invalid!("group size {group}")),
+    }
+}

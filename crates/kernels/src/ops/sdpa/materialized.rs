@@ -1,0 +1,72 @@
+//! Scores, softmax and weighted sum as three launches over a score matrix: for any shape, mask and type.
+
+use etwgpu_record::{Binding, Caps};
+
+use super::Problem;
+use crate::args::OpError;
+use crate::lower::{Launch, Lower};
+use crate::route::{Refusal, require};
+
+const WG: u32 = 64;
+
+/// Queries and keys of one score tile.
+pub(super) const TILE: u32 = 4;
+
+/// Score rows are padded so that each starts on a `vec4`.
+fn pitch(problem: &Problem) -> u64 {
+    u64::from(problem.context.next_multiple_of(TILE))
+}
+
+/// Bytes of the score matrix; rows are padded to whole tiles.
+fn score_bytes(problem: &Problem) -> u64 {
+    let rows = u64::from(problem.batch) * u64::from(problem.heads) * u64::from(problem.seq.next_multiple_of(TILE));
+    rows * pitch(problem) * 4
+}
+
+pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
+    let bytes = score_bytes(problem);
+    require(bytes <= caps.max_binding, "the score matrix exceeds the largest binding")?;
+    require(bytes / 4 <= u64::from(u32::MAX), "the score matrix exceeds 2^32 elements")
+}
+
+pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
+    let scores = lower.scratch(score_bytes(problem));
+    record_scores(lower, problem, scores)?;
+    record_softmax(lower, problem, scores)?;
+    record_sum(lower, problem, scores)
+}
+
+fn tiles(problem: &Problem) -> u64 {
+    u64::from(problem.batch * problem.heads) * u64::from(problem.seq.div_ceil(TILE))
+}
+
+fn record_scores(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
+    let mut bindings = vec![lower.read(&problem.q), lower.read(&problem.keys), scores];
+    if let Some(mask) = &problem.mask {
+        bindings.push(lower.read(mask));
+    }
+    let threads = tiles(problem) * u64::from(problem.context.div_ceil(TILE));
+    let shader = problem.template("sdpa_scores", include_str!("scores.wgsl")).set("WG", WG).shader();
+    let grid = lower.grid(threads.div_ceil(WG.into()));
+    lower.launch(Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
+}
+
+fn record_softmax(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
+    let shader = problem
+        .template("sdpa_softmax", include_str!("softmax.wgsl"))
+        .set("WG", WG)
+        .flag("SUBGROUPS", lower.caps().subgroups.is_some())
+        .shader();
+    let grid = lower.grid(u64::from(problem.batch * problem.heads) * u64::from(problem.seq));
+    lower.launch(Launch { shader, bindings: vec![scores], params: problem.params()?, grid, ops: 0 })
+}
+
+fn record_sum(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
+    let out = problem.out(lower)?;
+    let scores = Binding { access: etwgpu_record::Access::Read, ..scores };
+    let bindings = vec![scores, lower.read(&problem.values), lower.write(&out)];
+    let threads = tiles(problem) * u64::from(problem.head_dim / 4);
+    let shader = problem.template("sdpa_sum", include_str!("sum.wgsl")).set("WG", WG).shader();
+    let grid = lower.grid(threads.div_ceil(WG.into()));
+    lower.launch(Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
+}

@@ -1,0 +1,126 @@
+//! Slices and selections: every output element is a source element at an affine position.
+
+use etwgpu_graph::Dims;
+
+use crate::args::{NodeCx, OpError, TensorArg};
+use crate::invalid;
+use crate::lower::{Launch, Lower};
+use crate::op::OpDef;
+use crate::template::Template;
+
+/// `self[dim, start:end:step]` with Python's clamping.
+pub const SLICE: OpDef = OpDef::kernel(
+    &["aten.slice_copy.Tensor"],
+    |cx| {
+        let (tensor, slice) = (cx.tensor(0)?, Slice::of(cx)?);
+        let mut dims = tensor.dims;
+        dims[slice.dim] = slice.len;
+        Ok(vec![dims])
+    },
+    |lower| {
+        let (tensor, slice) = (lower.cx.tensor(0)?, Slice::of(&lower.cx)?);
+        let mut strides = contiguous(&tensor.dims);
+        let offset = slice.start * strides[slice.dim];
+        strides[slice.dim] *= slice.step;
+        record(lower, &tensor, offset, &strides)
+    },
+);
+
+/// `self` at one index of a dimension, which disappears.
+pub const SELECT: OpDef = OpDef::kernel(
+    &["aten.select_copy.int"],
+    |cx| {
+        let tensor = cx.tensor(0)?;
+        let mut dims = tensor.dims.clone();
+        dims.remove(select_position(cx, &tensor)?.0);
+        Ok(vec![dims])
+    },
+    |lower| {
+        let tensor = lower.cx.tensor(0)?;
+        let (dim, index) = select_position(&lower.cx, &tensor)?;
+        let mut strides = contiguous(&tensor.dims);
+        let offset = index * strides.remove(dim);
+        record(lower, &tensor, offset, &strides)
+    },
+);
+
+struct Slice {
+    dim: usize,
+    start: u32,
+    len: u32,
+    step: u32,
+}
+
+impl Slice {
+    fn of(cx: &NodeCx<'_>) -> Result<Self, OpError> {
+        let tensor = cx.tensor(0)?;
+        let dim = tensor.dim(cx.int_or(1, 0)?)?;
+        let size = i64::from(*tensor.dims.get(dim).ok_or_else(|| invalid!("cannot slice a scalar tensor"))?);
+        let clamp = |v: i64| if v < 0 { (v + size).max(0) } else { v.min(size) };
+        let (start, end) = (clamp(cx.int_or(2, 0)?), clamp(cx.int_or(3, i64::MAX)?));
+        let step = cx.int_or(4, 1)?;
+        if step < 1 || step > i64::from(u32::MAX) {
+            return Err(invalid!("slice step {step} is not positive"));
+        }
+        let len = (end - start).max(0).div_ceil_by(step);
+        Ok(Self { dim, start: start as u32, len: len as u32, step: step as u32 })
+    }
+}
+
+trait DivCeilBy {
+    fn div_ceil_by(self, step: Self) -> Self;
+}
+
+impl DivCeilBy for i64 {
+    fn div_ceil_by(self, step: Self) -> Self {
+        (self + step - 1) / step
+    }
+}
+
+fn select_position(cx: &NodeCx<'_>, tensor: &TensorArg) -> Result<(usize, u32), OpError> {
+    let dim = tensor.dim(cx.int_or(1, 0)?)?;
+    let size = i64::from(*tensor.dims.get(dim).ok_or_else(|| invalid!("cannot select from a scalar tensor"))?);
+    let given = cx.int(2)?;
+    let index = if given < 0 { given + size } else { given };
+    if index < 0 || index >= size {
+        return Err(invalid!("select index {given} is outside dimension {dim} of size {size}"));
+    }
+    Ok((dim, index as u32))
+}
+
+fn contiguous(dims: &[u32]) -> Dims {
+    let mut strides: Dims = dims.iter().copied().collect();
+    let mut stride = 1;
+    for (s, &d) in strides.iter_mut().zip(dims).rev() {
+        *s = stride;
+        stride *= d;
+    }
+    strides
+}
+
+/// Pads to eight entries, innermost last, as the shader's two `vec4`s.
+pub(crate) fn pad8(values: &[u32], fill: u32) -> [u32; 8] {
+    let mut padded = [fill; 8];
+    padded[8 - values.len()..].copy_from_slice(values);
+    padded
+}
+
+fn record(lower: &mut Lower<'_>, source: &TensorArg, offset: u32, strides: &[u32]) -> Result<(), OpError> {
+    const WG: u32 = 256;
+    let out = lower.cx.out(0)?;
+    let element = out.dtype.size();
+    if element > 4 || source.dtype.size() != element {
+        return Err(crate::unsupported!("{:?} elements copied to {:?}", source.dtype, out.dtype));
+    }
+    let words = out.bytes().div_ceil(4);
+    let mut params = vec![out.numel() as u32, words as u32, offset, 0];
+    params.extend(pad8(&out.dims, 1));
+    params.extend(pad8(strides, 0));
+    let bindings = vec![lower.read(source), lower.write(&out)];
+    let grid = lower.grid(words.div_ceil(WG.into()));
+    let shader = Template::new("strided_copy", include_str!("strided.wgsl"))
+        .set("WG", WG)
+        .set("ELEMENT_BYTES", element as u32)
+        .shader();
+    lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
+}

@@ -1,0 +1,141 @@
+//! WGSL templates: constants and flags of a kernel variant, shared modules, conditional lines.
+//!
+//! Directives stand alone on a line: `#import name` (a shared module), `#ifdef FLAG`, `#ifndef FLAG`, `#else`,
+//! `#endif`, `#enable extension`. Constants become `const NAME = value;` lines at the top of the module.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use etwgpu_record::Shader;
+
+/// Shared modules that `#import` brings in.
+const MODULES: &[(&str, &str)] = &[
+    ("attention", include_str!("../wgsl/attention.wgsl")),
+    ("cache_elem", include_str!("../wgsl/cache_elem.wgsl")),
+    ("elem", include_str!("../wgsl/elem.wgsl")),
+    ("grid", include_str!("../wgsl/grid.wgsl")),
+    ("operands", include_str!("../wgsl/operands.wgsl")),
+    ("reduce", include_str!("../wgsl/reduce.wgsl")),
+];
+
+/// A template with the constants and flags of one variant.
+#[derive(Clone, Debug)]
+pub struct Template {
+    label: &'static str,
+    text: &'static str,
+    constants: Vec<(&'static str, i64)>,
+    flags: Vec<&'static str>,
+}
+
+type Key = (usize, Vec<(&'static str, i64)>, Vec<&'static str>);
+
+/// Expanded modules by variant: planning a decode step expands nothing.
+static EXPANDED: LazyLock<Mutex<HashMap<Key, Arc<str>>>> = LazyLock::new(Mutex::default);
+
+impl Template {
+    /// A template without constants; `label` names the kernel in profiles.
+    pub fn new(label: &'static str, text: &'static str) -> Self {
+        Self { label, text, constants: Vec::new(), flags: Vec::new() }
+    }
+
+    /// Defines an integer constant: `i32` when negative, else `u32`.
+    pub fn set(mut self, name: &'static str, value: impl Into<i64>) -> Self {
+        self.constants.push((name, value.into()));
+        self
+    }
+
+    /// Raises a flag when `on`.
+    pub fn flag(mut self, name: &'static str, on: bool) -> Self {
+        if on {
+            self.flags.push(name);
+        }
+        self
+    }
+
+    /// The module of this variant.
+    pub fn shader(self) -> Shader {
+        let key = (self.text.as_ptr() as usize, self.constants.clone(), self.flags.clone());
+        let mut expanded = EXPANDED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let source = expanded.entry(key).or_insert_with(|| self.expand().into()).clone();
+        Shader { label: self.label, source }
+    }
+
+    fn expand(&self) -> String {
+        let mut enables = String::new();
+        let mut body = String::new();
+        let mut imported = Vec::new();
+        self.expand_into(self.text, &mut enables, &mut body, &mut imported);
+        let mut constants = String::new();
+        for (name, value) in &self.constants {
+            let suffix = if *value < 0 { "i" } else { "u" };
+            let _ = writeln!(constants, "const {name} = {value}{suffix};");
+        }
+        format!("{enables}{constants}{body}")
+    }
+
+    fn expand_into<'t>(&self, text: &'t str, enables: &mut String, body: &mut String, imported: &mut Vec<&'t str>)
+    where
+        'static: 't,
+    {
+        let mut active = vec![true];
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let (directive, argument) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            let on = active.iter().all(|&a| a);
+            match directive {
+                "#ifdef" => active.push(self.flags.contains(&argument)),
+                "#ifndef" => active.push(!self.flags.contains(&argument)),
+                "#else" => {
+                    if let Some(last) = active.last_mut() {
+                        *last = !*last;
+                    }
+                }
+                "#endif" => {
+                    active.pop();
+                }
+                "#enable" if on => {
+                    let line = format!("enable {argument};\n");
+                    if !enables.contains(&line) {
+                        enables.push_str(&line);
+                    }
+                }
+                "#import" if on => {
+                    let module = MODULES.iter().find(|(name, _)| *name == argument);
+                    let &(name, text) = module.unwrap_or_else(|| panic!("no shared module `{argument}`"));
+                    if !imported.contains(&name) {
+                        imported.push(name);
+                        self.expand_into(text, enables, body, imported);
+                    }
+                }
+                _ if on && !directive.starts_with('#') => {
+                    body.push_str(line);
+                    body.push('\n');
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditionals_nest_and_enables_come_first() {
+        let text = "#ifdef A\n#enable f16\na\n#ifndef B\nnot b\n#else\nb\n#endif\n#else\nno a\n#endif\n";
+        let with = |flags: &[&'static str]| {
+            flags.iter().fold(Template::new("t", text).set("N", 3), |t, f| t.flag(f, true)).expand()
+        };
+        assert_eq!(with(&["A"]), "enable f16;\nconst N = 3u;\na\nnot b\n");
+        assert_eq!(with(&["A", "B"]), "enable f16;\nconst N = 3u;\na\nb\n");
+        assert_eq!(with(&[]), "const N = 3u;\nno a\n");
+    }
+
+    #[test]
+    fn equal_variants_share_one_text() {
+        let make = || Template::new("t", "x\n").set("N", 4).shader();
+        assert!(Arc::ptr_eq(&make().source, &make().source));
+    }
+}

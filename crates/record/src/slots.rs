@@ -1,0 +1,131 @@
+//! Memory of temporaries: separate buffers where they are small, shared slots where they are large.
+
+use crate::{BufferDesc, BufferId, Recording};
+
+/// Lets temporaries whose lifetimes do not meet share a buffer, when together they exceed `keep_apart` bytes.
+///
+/// A device waits before it reuses a buffer, so small temporaries are worth keeping apart; large ones are not worth
+/// their memory. Each slot is a whole buffer as large as its largest tenant.
+pub fn assign_slots(recording: &mut Recording, keep_apart: u64) {
+    if recording.temp_bytes() <= keep_apart {
+        return;
+    }
+    let lifetimes = lifetimes(recording);
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut target: Vec<BufferId> = (0..recording.buffers.len() as u32).map(BufferId).collect();
+    let mut order: Vec<usize> = (0..lifetimes.len()).filter(|&i| lifetimes[i].is_some()).collect();
+    order.sort_by_key(|&i| lifetimes[i]);
+    for index in order {
+        let Some((first, last)) = lifetimes[index] else { continue };
+        let size = recording.buffers[index].size();
+        match best_slot(&slots, size, first) {
+            Some(slot) => {
+                let slot = &mut slots[slot];
+                slot.free_after = last;
+                slot.size = slot.size.max(size);
+                target[index] = slot.buffer;
+            }
+            None => slots.push(Slot { buffer: BufferId(index as u32), size, free_after: last }),
+        }
+    }
+    for slot in &slots {
+        recording.buffers[slot.buffer.index()] = BufferDesc::Temp { size: slot.size };
+    }
+    for (index, &to) in target.iter().enumerate() {
+        if to.index() != index {
+            recording.buffers[index] = BufferDesc::Temp { size: 0 };
+        }
+    }
+    for binding in recording.dispatches.iter_mut().flat_map(|d| &mut d.bindings) {
+        binding.buffer = target[binding.buffer.index()];
+    }
+    for output in &mut recording.outputs {
+        output.buffer = target[output.buffer.index()];
+    }
+}
+
+struct Slot {
+    buffer: BufferId,
+    size: u64,
+    free_after: usize,
+}
+
+/// The free slot that wastes or grows least.
+fn best_slot(slots: &[Slot], size: u64, first: usize) -> Option<usize> {
+    (0..slots.len()).filter(|&i| slots[i].free_after < first).min_by_key(|&i| slots[i].size.abs_diff(size))
+}
+
+/// First and last dispatch that uses each temporary; outputs live to the end.
+fn lifetimes(recording: &Recording) -> Vec<Option<(usize, usize)>> {
+    let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; recording.buffers.len()];
+    for (step, dispatch) in recording.dispatches.iter().enumerate() {
+        for binding in &dispatch.bindings {
+            let index = binding.buffer.index();
+            if matches!(recording.buffers[index], BufferDesc::Temp { .. }) {
+                let entry = lifetimes[index].get_or_insert((step, step));
+                entry.1 = step;
+            }
+        }
+    }
+    for output in &recording.outputs {
+        if let Some(entry) = &mut lifetimes[output.buffer.index()] {
+            entry.1 = usize::MAX;
+        }
+    }
+    lifetimes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Access, Binding, Dispatch, OutputCopy, Shader};
+
+    fn chain(sizes: &[u64]) -> Recording {
+        let mut recording = Recording::default();
+        let ids: Vec<_> = sizes.iter().map(|&size| recording.add_buffer(BufferDesc::Temp { size })).collect();
+        for pair in ids.windows(2) {
+            let bind = |buffer, access| Binding { buffer, offset: 0, size: 4, access };
+            recording.dispatches.push(Dispatch {
+                shader: Shader { label: "copy", source: "".into() },
+                bindings: vec![bind(pair[0], Access::Read), bind(pair[1], Access::ReadWrite)],
+                params: vec![],
+                grid: [1, 1, 1],
+                node: 0,
+                bytes: 0,
+                ops: 0,
+            });
+        }
+        recording.outputs.push(OutputCopy { output: 0, buffer: *ids.last().unwrap(), size: 4 });
+        recording
+    }
+
+    #[test]
+    fn small_recordings_keep_their_buffers_apart() {
+        let mut recording = chain(&[64; 6]);
+        let before = recording.clone();
+        assign_slots(&mut recording, 6 * 64);
+        assert_eq!(recording, before);
+    }
+
+    #[test]
+    fn a_long_chain_needs_two_slots() {
+        let mut recording = chain(&[100, 300, 200, 400, 100, 50]);
+        assign_slots(&mut recording, 0);
+        let live: Vec<u64> = recording.buffers.iter().map(BufferDesc::size).filter(|&s| s > 0).collect();
+        assert_eq!(live.len(), 2, "{live:?}");
+        for dispatch in &recording.dispatches {
+            assert_ne!(dispatch.bindings[0].buffer, dispatch.bindings[1].buffer);
+        }
+    }
+
+    #[test]
+    fn outputs_are_never_overwritten() {
+        let mut recording = chain(&[8, 8, 8]);
+        let first = recording.dispatches[0].bindings[1].buffer;
+        recording.outputs.push(OutputCopy { output: 1, buffer: first, size: 4 });
+        assign_slots(&mut recording, 0);
+        let kept = recording.outputs[1].buffer;
+        let writers = recording.dispatches.iter().filter(|d| d.bindings[1].buffer == kept).count();
+        assert_eq!(writers, 1);
+    }
+}

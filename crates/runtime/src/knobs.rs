@@ -1,0 +1,141 @@
+//! Settings: one table, one rule of precedence.
+//!
+//! A value set through [`set_option`] or passed with a load wins over the environment, which wins over the program's
+//! compile specs, which win over the default.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use crate::status::Error;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Knob {
+    /// Key as an option and as a compile spec.
+    pub key: &'static str,
+    /// Environment variable.
+    pub env: &'static str,
+    /// Value when nothing sets it.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// Every setting.
+pub const KNOBS: &[Knob] = &[
+    Knob {
+        key: "adapter",
+        env: "ETWGPU_ADAPTER",
+        default: "",
+        doc: "Part of the name of the adapter to run on, in any case; CPU adapters run only when named.",
+    },
+    Knob { key: "disable", env: "ETWGPU_DISABLE", default: "0", doc: "1 makes the backend report itself unavailable." },
+    Knob {
+        key: "prefer_routes",
+        env: "ETWGPU_PREFER_ROUTES",
+        default: "",
+        doc: "Comma-separated routes to take wherever they fit (see `etwgpu explain`).",
+    },
+    Knob {
+        key: "avoid_routes",
+        env: "ETWGPU_AVOID_ROUTES",
+        default: "",
+        doc: "Comma-separated routes never to take.",
+    },
+    Knob {
+        key: "checked_shaders",
+        env: "ETWGPU_CHECKED_SHADERS",
+        default: "0",
+        doc: "1 compiles shaders with bounds checks and loop bounds; slower, for finding faults.",
+    },
+];
+
+static PROCESS: LazyLock<Mutex<HashMap<&'static str, String>>> = LazyLock::new(Mutex::default);
+
+fn process() -> MutexGuard<'static, HashMap<&'static str, String>> {
+    PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn find(key: &str) -> Result<&'static Knob, Error> {
+    let known = || KNOBS.iter().map(|k| k.key).collect::<Vec<_>>().join(", ");
+    KNOBS.iter().find(|k| k.key == key).ok_or_else(|| Error::Setting(format!("no option `{key}`; there are {}", known())))
+}
+
+/// Sets an option for the whole process, from the next load on.
+pub fn set_option(key: &str, value: &str) -> Result<(), Error> {
+    let knob = find(key)?;
+    process().insert(knob.key, value.to_owned());
+    Ok(())
+}
+
+/// The value of an option outside of any load.
+pub fn get_option(key: &str) -> Result<String, Error> {
+    find(key)?;
+    Ok(Knobs::default().text(key).to_owned())
+}
+
+/// The settings of one load.
+#[derive(Clone, Debug)]
+pub struct Knobs(HashMap<&'static str, String>);
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self::resolve(&[], &[])
+    }
+}
+
+impl Knobs {
+    /// Resolves every setting; keys that are not ours are left to others.
+    pub fn resolve(compile_specs: &[(&str, &[u8])], options: &[(&str, &str)]) -> Self {
+        let set = process();
+        let value = |knob: &Knob| {
+            let option = options.iter().find(|(key, _)| *key == knob.key).map(|(_, v)| (*v).to_owned());
+            let spec = || compile_specs.iter().find(|(key, _)| *key == knob.key).map(|(_, v)| spec_text(v));
+            option
+                .or_else(|| set.get(knob.key).cloned())
+                .or_else(|| std::env::var(knob.env).ok())
+                .or_else(spec)
+                .unwrap_or_else(|| knob.default.to_owned())
+        };
+        Self(KNOBS.iter().map(|knob| (knob.key, value(knob))).collect())
+    }
+
+    /// Value as text.
+    pub fn text(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    /// Whether a switch is on.
+    pub fn is_on(&self, key: &str) -> bool {
+        matches!(self.text(key), "1" | "true" | "on" | "yes")
+    }
+
+    /// Comma-separated values.
+    pub fn list(&self, key: &str) -> Vec<String> {
+        self.text(key).split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+/// Compile specs carry booleans as one byte and text as itself.
+fn spec_text(value: &[u8]) -> String {
+    match value {
+        [0] => "0".into(),
+        [1] => "1".into(),
+        text => String::from_utf8_lossy(text).trim_end_matches('\0').to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_win_over_compile_specs_and_those_over_defaults() {
+        let specs: &[(&str, &[u8])] = &[("avoid_routes", b"a"), ("checked_shaders", &[1])];
+        let knobs = Knobs::resolve(specs, &[("avoid_routes", "b, c")]);
+        assert_eq!(knobs.list("avoid_routes"), ["b", "c"]);
+        assert!(knobs.is_on("checked_shaders"));
+        assert!(!knobs.is_on("disable"));
+        assert!(set_option("no_such", "1").is_err());
+    }
+}

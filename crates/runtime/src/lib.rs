@@ -1,0 +1,16 @@
+//! Load, resize and run a delegate: the story from blob to outputs.
+
+mod convert;
+mod device;
+mod knobs;
+mod load;
+mod session;
+mod status;
+mod weights;
+
+pub use device::{adapter_info_json, gpu, is_available};
+pub use knobs::{KNOBS, Knob, Knobs, get_option, set_option};
+pub use load::{Model, analyse};
+pub use session::{HostArg, HostCall, Session};
+pub use etwgpu_graph::WeightSource;
+pub use status::{Error, code};

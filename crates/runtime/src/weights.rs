@@ -1,0 +1,126 @@
+//! Weights and states: from the program's constants to resident buffers.
+
+use std::collections::HashMap;
+
+use etwgpu_engine::{Buffer, EngineError, Gpu};
+use etwgpu_graph::{ConstantId, Graph, ValueId, WeightSource, with_constant};
+use etwgpu_record::{BufferDesc, Recording, WeightKey, WeightLayout};
+
+use crate::status::Error;
+
+/// Buffers that live as long as a delegate.
+#[derive(Default)]
+pub(crate) struct Resident {
+    weights: HashMap<WeightKey, Buffer>,
+    states: HashMap<u32, Buffer>,
+}
+
+impl Resident {
+    /// Uploads every weight and state that a recording names, one constant at a time.
+    pub(crate) fn load(
+        gpu: &Gpu,
+        graph: &Graph,
+        section: &[u8],
+        recording: &Recording,
+        source: &mut dyn WeightSource,
+    ) -> Result<Self, Error> {
+        let mut resident = Self::default();
+        for desc in &recording.buffers {
+            match *desc {
+                BufferDesc::Weight { key, size } if !resident.weights.contains_key(&key) => {
+                    let buffer = gpu.create_buffer("weight", size)?;
+                    let constant = ConstantId(key.constant);
+                    let (bytes, element) = constant_bytes(graph, constant);
+                    upload(gpu, graph, section, constant, bytes, source, |b| match key.layout {
+                        WeightLayout::Raw => gpu.upload(&buffer, b),
+                        WeightLayout::Transposed { rows, cols } => {
+                            gpu.upload(&buffer, &transposed(b, rows as usize, cols as usize, element as usize))
+                        }
+                    })?;
+                    resident.weights.insert(key, buffer);
+                }
+                BufferDesc::State { value, size } if !resident.states.contains_key(&value) => {
+                    let buffer = gpu.create_buffer("state", size)?;
+                    let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
+                    let constant = constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
+                    let (bytes, _) = constant_bytes(graph, constant);
+                    upload(gpu, graph, section, constant, bytes, source, |b| gpu.upload(&buffer, b))?;
+                    resident.states.insert(value, buffer);
+                }
+                _ => {}
+            }
+        }
+        gpu.flush()?;
+        Ok(resident)
+    }
+
+    /// The buffer behind a weight or state.
+    pub(crate) fn get(&self, desc: &BufferDesc) -> Option<Buffer> {
+        match desc {
+            BufferDesc::Weight { key, .. } => self.weights.get(key).cloned(),
+            BufferDesc::State { value, .. } => self.states.get(value).cloned(),
+            BufferDesc::Input { .. } | BufferDesc::Temp { .. } => None,
+        }
+    }
+
+    /// Bytes of weights and of states.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.weights.values().map(Buffer::size).sum(), self.states.values().map(Buffer::size).sum())
+    }
+}
+
+/// Bytes and element size of the largest tensor that a constant initialises.
+fn constant_bytes(graph: &Graph, constant: ConstantId) -> (u64, u64) {
+    let source = &graph.constants[constant.index()].source;
+    let tensors = graph.values.iter().filter_map(|v| match v {
+        etwgpu_graph::Value::Tensor(t) => Some(t),
+        _ => None,
+    });
+    tensors
+        .filter(|t| t.constant.is_some_and(|c| graph.constants[c.index()].source == *source))
+        .map(|t| (t.dims.iter().map(|&d| u64::from(d)).product::<u64>() * t.dtype.size(), t.dtype.size()))
+        .max()
+        .unwrap_or((0, 1))
+}
+
+fn upload(
+    gpu: &Gpu,
+    graph: &Graph,
+    section: &[u8],
+    constant: ConstantId,
+    need: u64,
+    source: &mut dyn WeightSource,
+    put: impl FnOnce(&[u8]) -> Result<(), EngineError>,
+) -> Result<(), Error> {
+    let _ = gpu;
+    with_constant(graph, section, constant, need, source, put)??;
+    Ok(())
+}
+
+/// A row-major matrix stored column by column; blocks keep both sides in cache.
+fn transposed(bytes: &[u8], rows: usize, cols: usize, element: usize) -> Vec<u8> {
+    const BLOCK: usize = 32;
+    let mut out = vec![0; rows * cols * element];
+    for c0 in (0..cols).step_by(BLOCK) {
+        for r in 0..rows {
+            for c in c0..(c0 + BLOCK).min(cols) {
+                let (from, to) = ((r * cols + c) * element, (c * rows + r) * element);
+                out[to..to + element].copy_from_slice(&bytes[from..from + element]);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::transposed;
+
+    #[test]
+    fn transposing_twice_gives_the_matrix_back() {
+        let matrix: Vec<u8> = (0..3 * 50 * 2).map(|i| i as u8).collect();
+        let once = transposed(&matrix, 3, 50, 2);
+        assert_eq!(once[..4], [0, 1, 100, 101]);
+        assert_eq!(transposed(&once, 50, 3, 2), matrix);
+    }
+}

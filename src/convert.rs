@@ -36,7 +36,8 @@ impl Delegate {
         let specs: Vec<(&str, &[u8])> = compile_specs.iter().map(|spec| (spec.key, spec.value)).collect();
         let text = |spec: &ffi::Spec<'_>| String::from_utf8_lossy(spec.value).into_owned();
         let texts: Vec<String> = options.iter().map(text).collect();
-        let options: Vec<(&str, &str)> = options.iter().zip(&texts).map(|(spec, text)| (spec.key, &**text)).collect();
+        let options: Vec<(&str, &str)> =
+            options.iter().zip(&texts).map(|(spec, text)| (spec.key, &**text)).collect();
         let session = Session::load(processed, &Knobs::resolve(&specs, &options), &mut Named(named))?;
         Ok(Self { session: Some(session) })
     }

@@ -38,9 +38,10 @@ pub(crate) fn ok() -> Status {
 pub(crate) fn guard<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => result,
-        Err(payload) => {
-            Err(Failure::new(INTERNAL, format!("internal error: {}; please report this", panic_text(&*payload))))
-        }
+        Err(payload) => Err(Failure::new(
+            INTERNAL,
+            format!("internal error: {}; please report this", panic_text(&*payload)),
+        )),
     }
 }
 

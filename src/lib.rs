@@ -76,7 +76,12 @@ mod ffi {
         /// Whether a usable GPU adapter exists; probed once.
         fn is_available() -> bool;
         /// Builds a delegate from the processed bytes of a program.
-        fn init(processed: &[u8], compile_specs: &[Spec], options: &[Spec], named: Pin<&mut NamedData>) -> Loaded;
+        fn init(
+            processed: &[u8],
+            compile_specs: &[Spec],
+            options: &[Spec],
+            named: Pin<&mut NamedData>,
+        ) -> Loaded;
         /// Runs the delegate once: inputs are read from `call`, outputs resized and written into it.
         fn execute(delegate: &mut Delegate, call: Pin<&mut Call>) -> Status;
         /// Releases the delegate and its GPU memory.

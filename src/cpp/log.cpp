@@ -35,9 +35,11 @@ std::size_t line_length(const char* text, std::size_t size) {
 
 void write_log(std::uint8_t level, rust::Str target, rust::Str message) {
   const std::string source(target);
+  std::string line(message);
+  std::replace_if(line.begin(), line.end(), [](unsigned char c) { return c < 0x20; }, ' ');
   const auto now = executorch::runtime::internal::get_log_timestamp();
-  const char* text = message.data();
-  std::size_t left = message.size();
+  const char* text = line.data();
+  std::size_t left = line.size();
   do {
     const std::size_t length = line_length(text, left);
     executorch::runtime::internal::logf(

@@ -1,10 +1,15 @@
 //! The `etwgpu` command's planner side.
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use etwgpu_cli::look::{self, Look, Usage};
+
+/// Exit code for arguments that make no sense, as clap has it.
+const USAGE: u8 = 2;
 
 #[derive(Parser)]
 #[command(name = "etwgpu-tool", version, about = "Looks inside delegates and runs them without ExecuTorch")]
@@ -15,12 +20,31 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Look(Look),
     /// Runs exported models against their goldens.
     Check {
         /// Folder with NAME/model.pte and NAME/stepN_{in,out}_I.npy.
         models: PathBuf,
         /// Parts of names; all models without.
         names: Vec<String>,
+    },
+    /// Measures a decoder.
+    Bench {
+        /// Exported decoder with inputs tokens and position.
+        model: PathBuf,
+        /// Prompt lengths.
+        #[arg(long, value_delimiter = ',', default_value = "128,512")]
+        prefill: Vec<i32>,
+        /// Context lengths at which decoding is measured.
+        #[arg(long, value_delimiter = ',', default_value = "128,512")]
+        context: Vec<i32>,
+        /// Decode steps a context length.
+        #[arg(long, default_value_t = 50)]
+        steps: usize,
+        /// Print the time of every kernel.
+        #[arg(long)]
+        profile: bool,
     },
 }
 
@@ -31,13 +55,31 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<Usage>() { USAGE } else { 1 })
         }
     }
 }
 
 fn run(command: Command) -> Result<bool> {
     match command {
+        Command::Look(command) => {
+            let mut text = String::new();
+            let result = look::run(&command, &mut text);
+            print(&text)?;
+            result.map(|()| true)
+        }
         Command::Check { models, names } => etwgpu_cli::check::check(&models, &names),
+        Command::Bench { model, prefill, context, steps, profile } => {
+            let options = etwgpu_cli::bench::Options { prefill, context, steps, profile };
+            etwgpu_cli::bench::llm(&model, &options).map(|()| true)
+        }
+    }
+}
+
+/// A reader that has seen enough is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ use crate::device::Gpu;
 use crate::error::EngineError;
 use crate::memory::Buffer;
 use crate::pipelines::Pipeline;
+use crate::profile::{Span, Timer};
 
 /// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
 const SPIN: Duration = Duration::from_micros(500);
@@ -35,6 +36,14 @@ struct Step {
     grid: [u32; 3],
     params_offset: usize,
     params_len: usize,
+}
+
+impl Step {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], self.grid[2]);
+    }
 }
 
 struct Output {
@@ -117,11 +126,14 @@ impl Prepared {
     }
 
     /// Uploads inputs, runs every launch in one pass and one submission, and hands each output's bytes to `sink`.
+    ///
+    /// With `profile`, and where the device has timestamps, every launch gets a pass of its own and is timed.
     pub fn run(
         &mut self,
         gpu: &Gpu,
         inputs: &[(BufferId, &[u8])],
         sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), EngineError>,
+        profile: Option<&mut Vec<Span>>,
     ) -> Result<RunStats, EngineError> {
         gpu.check()?;
         let mut stats = RunStats { submits: 1, ..RunStats::default() };
@@ -134,33 +146,60 @@ impl Prepared {
             gpu.write(params, 0, &self.params_image);
             stats.uploads += 1;
         }
-        let commands = self.encode(gpu, &mut stats);
-        let index = gpu.queue.submit([commands]);
+        let timer = profile.as_ref().and_then(|_| Timer::new(gpu, self.active().count()));
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        stats.dispatches = match &timer {
+            Some(timer) => self.encode_timed(&mut encoder, timer),
+            None => self.encode(&mut encoder),
+        };
+        self.encode_outputs(&mut encoder);
+        let index = gpu.queue.submit([encoder.finish()]);
         self.params_dirty = false;
         let started = Instant::now();
         let result = self.read_back(gpu, index, sink);
         stats.wait = started.elapsed();
+        if let (Some(spans), Some(timer)) = (profile, timer) {
+            let steps: Vec<usize> = self.active().map(|(index, _)| index).collect();
+            *spans = timer.spans(gpu, &steps)?;
+        }
         result.map(|()| stats)
     }
 
-    fn encode(&self, gpu: &Gpu, stats: &mut RunStats) -> wgpu::CommandBuffer {
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
-            for step in self.steps.iter().filter(|s| !s.grid.contains(&0)) {
-                pass.set_pipeline(&step.pipeline.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
-                stats.dispatches += 1;
-            }
+    /// Launches that do something, with their positions.
+    fn active(&self) -> impl Iterator<Item = (usize, &Step)> {
+        self.steps.iter().enumerate().filter(|(_, step)| !step.grid.contains(&0))
+    }
+
+    /// Every launch in one pass.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder) -> usize {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        let mut count = 0;
+        for (_, step) in self.active() {
+            step.encode(&mut pass);
+            count += 1;
         }
-        if let Some(staging) = &self.staging {
-            for output in self.outputs.iter().filter(|o| o.size > 0) {
-                let size = output.size.next_multiple_of(4);
-                encoder.copy_buffer_to_buffer(&output.source.0, 0, &staging.0, output.staged_at, size);
-            }
+        count
+    }
+
+    /// Every launch in a pass of its own, between two timestamps.
+    fn encode_timed(&self, encoder: &mut wgpu::CommandEncoder, timer: &Timer) -> usize {
+        let mut count = 0;
+        for (_, step) in self.active() {
+            let timestamp_writes = Some(timer.writes(count));
+            let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+            step.encode(&mut encoder.begin_compute_pass(&desc));
+            count += 1;
         }
-        encoder.finish()
+        timer.resolve(encoder);
+        count
+    }
+
+    fn encode_outputs(&self, encoder: &mut wgpu::CommandEncoder) {
+        let Some(staging) = &self.staging else { return };
+        for output in self.outputs.iter().filter(|o| o.size > 0) {
+            let size = output.size.next_multiple_of(4);
+            encoder.copy_buffer_to_buffer(&output.source.0, 0, &staging.0, output.staged_at, size);
+        }
     }
 
     fn read_back(

@@ -7,8 +7,10 @@ mod error;
 mod execute;
 mod memory;
 mod pipelines;
+mod profile;
 
 pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
 pub use error::EngineError;
 pub use execute::{Patch, Prepared, RunStats};
 pub use memory::Buffer;
+pub use profile::Span;

@@ -99,6 +99,11 @@ impl<'a> NodeCx<'a> {
         &self.graph.nodes[self.index]
     }
 
+    /// The same state at another node.
+    pub fn at(&self, index: usize) -> Self {
+        Self { index, ..*self }
+    }
+
     /// The value at argument `index`; absent arguments read as [`Value::None`].
     pub fn value(&self, index: usize) -> &'a Value {
         self.node().args.get(index).map_or(&Value::None, |&id| self.graph.value(id))
@@ -185,6 +190,14 @@ impl<'a> NodeCx<'a> {
             Value::None => Ok(default),
             Value::Bool(v) => Ok(*v),
             _ => self.int(index).map(|v| v != 0),
+        }
+    }
+
+    /// Text at argument `index`.
+    pub fn text(&self, index: usize) -> Result<&'a str, OpError> {
+        match self.value(index) {
+            Value::String(text) => Ok(text),
+            _ => Err(self.mismatch(index, "a string")),
         }
     }
 

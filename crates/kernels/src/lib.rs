@@ -4,11 +4,16 @@
 //! a recording. Both are pure functions of their arguments.
 
 pub mod args;
+#[cfg(feature = "reference")]
+pub mod cases;
+pub mod fuse;
 pub mod live;
 pub mod lower;
 pub mod op;
 pub mod ops;
 pub mod passes;
+#[cfg(feature = "reference")]
+pub mod reference;
 pub mod route;
 pub mod storage;
 mod template;

@@ -11,6 +11,7 @@ use etwgpu_record::{
 use thiserror::Error;
 
 use crate::args::{NodeCx, OpError, TensorArg};
+use crate::fuse::Groups;
 use crate::live::Live;
 use crate::op::Body;
 use crate::ops;
@@ -55,8 +56,10 @@ pub struct NodePlan {
 pub struct Lowered {
     /// The work.
     pub recording: Recording,
-    /// One plan a node.
+    /// One plan a node; a group's launches stand at its last node.
     pub plans: Vec<NodePlan>,
+    /// Whether each group runs fused.
+    pub fused: Vec<bool>,
 }
 
 /// What lowering knows besides the live sizes.
@@ -66,6 +69,8 @@ pub struct Planner<'a> {
     pub graph: &'a Graph,
     /// Storage of its values.
     pub storage: &'a Storage,
+    /// Nodes that may run together.
+    pub groups: &'a Groups,
     /// The device.
     pub caps: &'a Caps,
     /// The caller's choices.
@@ -74,11 +79,14 @@ pub struct Planner<'a> {
 
 /// Records the work of every node for these live sizes.
 pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> {
-    let mut lowered = Lowered::default();
+    let mut lowered = Lowered { fused: vec![false; planner.groups.len()], ..Lowered::default() };
     let mut buffers = Buffers::default();
     for index in 0..planner.graph.nodes.len() {
         let start = lowered.recording.dispatches.len();
-        let considered = lower_node(planner, live, index, &mut lowered.recording, &mut buffers)?;
+        let mut considered = decide_group(planner, live, index, &mut lowered.fused);
+        if let Some(unit) = Unit::at(planner, &lowered.fused, index) {
+            considered.extend(lower_unit(planner, live, unit, &mut lowered.recording, &mut buffers)?);
+        }
         lowered.plans.push(NodePlan { dispatches: start..lowered.recording.dispatches.len(), considered });
     }
     record_outputs(planner, live, &mut lowered.recording, &mut buffers);
@@ -86,35 +94,101 @@ pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> 
     Ok(lowered)
 }
 
-/// Records one node's work again, for integers that changed while sizes did not.
+/// Records one node's work again, for integers that changed while sizes did not; returns where it stands.
 ///
-/// Buffers are numbered afresh: only shaders, parameters and grids compare with the full recording.
-pub fn relower(planner: &Planner<'_>, live: &Live, index: usize) -> Result<Vec<Dispatch>, LowerError> {
-    let mut recording = Recording::default();
-    lower_node(planner, live, index, &mut recording, &mut Buffers::default())?;
-    Ok(recording.dispatches)
-}
-
-fn lower_node(
+/// Buffers are numbered afresh: only shaders, parameters and grids compare with the full recording. None when a group
+/// no longer runs as it did.
+pub fn relower(
     planner: &Planner<'_>,
     live: &Live,
+    lowered: &Lowered,
     index: usize,
+) -> Result<Option<(usize, Vec<Dispatch>)>, LowerError> {
+    let mut at = index;
+    if let Some(group) = planner.groups.of_node(index) {
+        let nodes = planner.groups.get(group).nodes();
+        let first = nodes.first().copied().unwrap_or(index);
+        let mut fused = lowered.fused.clone();
+        decide_group(planner, live, first, &mut fused);
+        if fused != lowered.fused {
+            return Ok(None);
+        }
+        if fused[group] {
+            at = nodes.last().copied().unwrap_or(index);
+        }
+    }
+    let mut recording = Recording::default();
+    if let Some(unit) = Unit::at(planner, &lowered.fused, at) {
+        lower_unit(planner, live, unit, &mut recording, &mut Buffers::default())?;
+    }
+    Ok(Some((at, recording.dispatches)))
+}
+
+/// What is lowered at one place: a node, or the group that ends there.
+#[derive(Clone, Copy)]
+enum Unit {
+    Node(usize),
+    Group { group: usize, last: usize },
+}
+
+impl Unit {
+    /// None for a node that runs as part of a group which ends later.
+    fn at(planner: &Planner<'_>, fused: &[bool], index: usize) -> Option<Self> {
+        match planner.groups.of_node(index) {
+            Some(group) if fused[group] => {
+                let is_last = planner.groups.get(group).nodes().last() == Some(&index);
+                is_last.then_some(Self::Group { group, last: index })
+            }
+            _ => Some(Self::Node(index)),
+        }
+    }
+}
+
+/// Decides, at the first node of a group, whether it runs fused.
+fn decide_group(planner: &Planner<'_>, live: &Live, index: usize, fused: &mut [bool]) -> Vec<Considered> {
+    let Some(number) = planner.groups.of_node(index) else { return Vec::new() };
+    let group = planner.groups.get(number);
+    let nodes = group.nodes();
+    if nodes.first() != Some(&index) {
+        return Vec::new();
+    }
+    let last = nodes.last().copied().unwrap_or(index);
+    let cx = NodeCx { graph: planner.graph, live, index: last };
+    let avoided = planner.options.avoid.iter().any(|name| name == group.name());
+    let fit = if avoided { Err("switched off".into()) } else { group.fits(&cx, planner.caps) };
+    fused[number] = fit.is_ok();
+    vec![Considered { route: group.name(), refusal: fit.err() }]
+}
+
+fn lower_unit(
+    planner: &Planner<'_>,
+    live: &Live,
+    unit: Unit,
     recording: &mut Recording,
     buffers: &mut Buffers,
 ) -> Result<Vec<Considered>, LowerError> {
+    let (Unit::Node(index) | Unit::Group { last: index, .. }) = unit;
     let node = &planner.graph.nodes[index];
     let fail = |error| LowerError { node: index, op: node.op.clone(), error };
-    let def = ops::find(&node.op).ok_or_else(|| fail(crate::unsupported!("no such operator in this delegate")))?;
     let cx = NodeCx { graph: planner.graph, live, index };
     let mut lower = Lower { cx, planner, recording, buffers, considered: Vec::new() };
-    match def.body {
-        Body::Scalar(_) => Ok(()),
-        Body::Alias(_) if planner.storage.is_aliased(index) => Ok(()),
-        Body::Alias(_) => ops::copy::record_copy(&mut lower),
-        Body::Kernel { lower: record, .. } => record(&mut lower),
+    match unit {
+        Unit::Group { group, .. } => planner.groups.get(group).record(&mut lower),
+        Unit::Node(_) => record_node(&mut lower),
     }
     .map_err(fail)?;
     Ok(lower.considered)
+}
+
+fn record_node(lower: &mut Lower<'_>) -> Result<(), OpError> {
+    let op = &lower.cx.node().op;
+    let def = ops::find(op).ok_or_else(|| crate::unsupported!("no such operator in this delegate"))?;
+    match def.body {
+        Body::Scalar(_) => Ok(()),
+        Body::Alias(_) if lower.planner.storage.is_aliased(lower.cx.index) => Ok(()),
+        Body::Alias(_) => ops::copy::record_copy(lower),
+        Body::Kernel { lower: record, .. } => record(lower),
+    }
 }
 
 fn record_outputs(planner: &Planner<'_>, live: &Live, recording: &mut Recording, buffers: &mut Buffers) {

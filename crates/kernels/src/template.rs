@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use etwgpu_record::Shader;
+use etwgpu_record::{Access, Shader};
 
 /// Shared modules that `#import` brings in.
 const MODULES: &[(&str, &str)] = &[
     ("attention", include_str!("../wgsl/attention.wgsl")),
     ("cache_elem", include_str!("../wgsl/cache_elem.wgsl")),
+    ("coords", include_str!("../wgsl/coords.wgsl")),
     ("elem", include_str!("../wgsl/elem.wgsl")),
     ("grid", include_str!("../wgsl/grid.wgsl")),
     ("operands", include_str!("../wgsl/operands.wgsl")),
+    ("packed", include_str!("../wgsl/packed.wgsl")),
+    ("qparams", include_str!("../wgsl/qparams.wgsl")),
     ("reduce", include_str!("../wgsl/reduce.wgsl")),
 ];
 
@@ -26,9 +29,13 @@ pub struct Template {
     text: &'static str,
     constants: Vec<(&'static str, i64)>,
     flags: Vec<&'static str>,
+    storage: Vec<Declaration>,
 }
 
-type Key = (usize, Vec<(&'static str, i64)>, Vec<&'static str>);
+/// A storage binding that the host declares: name, use, WGSL type.
+type Declaration = (&'static str, Access, &'static str);
+
+type Key = (usize, Vec<(&'static str, i64)>, Vec<&'static str>, Vec<Declaration>);
 
 /// Expanded modules by variant: planning a decode step expands nothing.
 static EXPANDED: LazyLock<Mutex<HashMap<Key, Arc<str>>>> = LazyLock::new(Mutex::default);
@@ -36,7 +43,7 @@ static EXPANDED: LazyLock<Mutex<HashMap<Key, Arc<str>>>> = LazyLock::new(Mutex::
 impl Template {
     /// A template without constants; `label` names the kernel in profiles.
     pub fn new(label: &'static str, text: &'static str) -> Self {
-        Self { label, text, constants: Vec::new(), flags: Vec::new() }
+        Self { label, text, constants: Vec::new(), flags: Vec::new(), storage: Vec::new() }
     }
 
     /// Defines an integer constant: `i32` when negative, else `u32`.
@@ -53,9 +60,15 @@ impl Template {
         self
     }
 
+    /// Declares the next storage binding, for kernels whose bindings vary; `ty` may name an alias of the module.
+    pub fn storage(mut self, name: &'static str, access: Access, ty: &'static str) -> Self {
+        self.storage.push((name, access, ty));
+        self
+    }
+
     /// The module of this variant.
     pub fn shader(self) -> Shader {
-        let key = (self.text.as_ptr() as usize, self.constants.clone(), self.flags.clone());
+        let key = (self.text.as_ptr() as usize, self.constants.clone(), self.flags.clone(), self.storage.clone());
         let mut expanded = EXPANDED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let source = expanded.entry(key).or_insert_with(|| self.expand().into()).clone();
         Shader { label: self.label, source }
@@ -70,6 +83,10 @@ impl Template {
         for (name, value) in &self.constants {
             let suffix = if *value < 0 { "i" } else { "u" };
             let _ = writeln!(constants, "const {name} = {value}{suffix};");
+        }
+        for ((name, access, ty), binding) in self.storage.iter().zip(1..) {
+            let access = if *access == Access::Read { "read" } else { "read_write" };
+            let _ = writeln!(constants, "@group(0) @binding({binding}) var<storage, {access}> {name}: {ty};");
         }
         format!("{enables}{constants}{body}")
     }

@@ -19,6 +19,8 @@ struct Params {
     mask_head: u32,
     mask_seq: u32,
     mask_key: u32,
+    splits: u32,
+    split_len: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 

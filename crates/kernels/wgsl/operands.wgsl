@@ -12,6 +12,12 @@ alias bias_t = f16;
 #else
 alias bias_t = f32;
 #endif
+#ifdef X_SCALE_F16
+#enable f16
+alias x_scale_t = f16;
+#else
+alias x_scale_t = f32;
+#endif
 struct Params { m: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<x_item>;
@@ -23,12 +29,12 @@ struct Params { m: u32 }
 #ifdef BIAS
 @group(0) @binding(5) var<storage, read> bias: array<bias_t>;
 #ifdef DYNAMIC_Q8
-@group(0) @binding(6) var<storage, read> x_scale: array<f32>;
+@group(0) @binding(6) var<storage, read> x_scale: array<x_scale_t>;
 @group(0) @binding(7) var<storage, read> x_zero: array<u32>;
 #endif
 #else
 #ifdef DYNAMIC_Q8
-@group(0) @binding(5) var<storage, read> x_scale: array<f32>;
+@group(0) @binding(5) var<storage, read> x_scale: array<x_scale_t>;
 @group(0) @binding(6) var<storage, read> x_zero: array<u32>;
 #endif
 #endif
@@ -46,7 +52,7 @@ struct RowQuant {
 
 fn row_quant(m: u32) -> RowQuant {
 #ifdef DYNAMIC_Q8
-    return RowQuant(x_scale[m], f32(extractBits(bitcast<i32>(x_zero[m / 4u]), 8u * (m % 4u), 8u)));
+    return RowQuant(f32(x_scale[m]), f32(extractBits(bitcast<i32>(x_zero[m / 4u]), 8u * (m % 4u), 8u)));
 #else
     return RowQuant(1.0, 0.0);
 #endif
@@ -63,7 +69,7 @@ fn quantised(v: vec4<f32>, q: RowQuant) -> vec4<f32> {
 
 fn finish(sum: f32, m: u32, n: u32) -> elem {
 #ifdef DYNAMIC_Q8
-    var v = sum * x_scale[m];
+    var v = sum * f32(x_scale[m]);
 #else
     var v = sum;
 #endif

@@ -4,10 +4,12 @@
 //! is the only one that turns it into GPU work. [`Caps`] is what planning may know of a GPU.
 
 mod caps;
+mod dump;
 mod recording;
 mod slots;
 
 pub use caps::{Caps, Subgroups};
+pub use dump::{Totals, dump};
 pub use recording::{
     Access, Binding, BufferDesc, BufferId, Dispatch, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
 };

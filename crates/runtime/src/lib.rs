@@ -11,6 +11,6 @@ mod weights;
 pub use device::{adapter_info_json, gpu, is_available};
 pub use knobs::{KNOBS, Knob, Knobs, get_option, set_option};
 pub use load::{Model, analyse};
-pub use session::{HostArg, HostCall, Session};
+pub use session::{HostArg, HostCall, Profile, Session};
 pub use etwgpu_graph::WeightSource;
 pub use status::{Error, code};

@@ -1,9 +1,12 @@
 //! From processed bytes to a checked graph: everything of a load that needs no GPU.
 
 use etwgpu_graph::{Graph, decode, parse};
+use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, propagate};
+use etwgpu_kernels::lower::Planner;
 use etwgpu_kernels::storage::Storage;
-use etwgpu_kernels::{Live, passes};
+use etwgpu_kernels::{Live, LowerOptions, passes};
+use etwgpu_record::Caps;
 
 use crate::status::Error;
 
@@ -13,8 +16,17 @@ pub struct Model {
     pub graph: Graph,
     /// Storage of its values.
     pub storage: Storage,
+    /// Nodes that may run together.
+    pub groups: Groups,
     /// Every tensor at its bound; integers as they follow from that.
     pub bound: Live,
+}
+
+impl Model {
+    /// What lowering takes, for a device and a caller's choices.
+    pub fn planner<'a>(&'a self, caps: &'a Caps, options: &'a LowerOptions) -> Planner<'a> {
+        Planner { graph: &self.graph, storage: &self.storage, groups: &self.groups, caps, options }
+    }
 }
 
 /// Parses, decodes, runs the passes and checks every operator at its declared sizes.
@@ -24,5 +36,6 @@ pub fn analyse(processed: &[u8]) -> Result<Model, Error> {
     let mut bound = Live::at_bound(&graph);
     propagate(&graph, &mut bound, Dirty::all(&graph)).map_err(Error::Declared)?;
     let storage = Storage::of(&graph);
-    Ok(Model { graph, storage, bound })
+    let groups = Groups::of(&graph, &storage);
+    Ok(Model { graph, storage, groups, bound })
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use etwgpu_engine::{EngineError, Gpu, Patch, Prepared, RunStats};
+use etwgpu_engine::{EngineError, Gpu, Patch, Prepared, RunStats, Span};
 use etwgpu_graph::{Dims, Graph, Value, ValueId, WeightSource, parse};
 use etwgpu_kernels::live::{Dirty, propagate};
-use etwgpu_kernels::lower::{Planner, relower};
+use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
 use etwgpu_record::{BufferDesc, BufferId};
 
@@ -70,6 +70,16 @@ pub struct Session {
     scratch: Vec<Vec<u8>>,
 }
 
+/// What one timed run did.
+pub struct Profile<'a> {
+    /// The recording that ran.
+    pub lowered: &'a Lowered,
+    /// When each launch ran; empty where the device has no timestamps.
+    pub spans: Vec<Span>,
+    /// What the run did.
+    pub stats: RunStats,
+}
+
 /// A recording for one set of live sizes.
 struct Plan {
     dims: Vec<Dims>,
@@ -86,9 +96,7 @@ impl Session {
         let model = analyse(processed)?;
         let gpu = device::gpu(knobs)?;
         let options = LowerOptions { prefer: knobs.list("prefer_routes"), avoid: knobs.list("avoid_routes") };
-        let planner =
-            Planner { graph: &model.graph, storage: &model.storage, caps: gpu.caps(), options: &options };
-        let at_bound = lower(&planner, &model.bound)?;
+        let at_bound = lower(&model.planner(gpu.caps(), &options), &model.bound)?;
         let section = parse(processed)?.constants;
         let resident = Resident::load(&gpu, &model.graph, section, &at_bound.recording, source)?;
         let (weights, states) = resident.bytes();
@@ -116,6 +124,21 @@ impl Session {
 
     /// Runs once. An error before the GPU starts leaves sizes, state and caches as they were.
     pub fn run(&mut self, host: &mut dyn HostCall) -> Result<RunStats, Error> {
+        self.run_with(host, None).map(|(_, stats)| stats)
+    }
+
+    /// Runs once with every launch timed on the device.
+    pub fn profile(&mut self, host: &mut dyn HostCall) -> Result<Profile<'_>, Error> {
+        let mut spans = Vec::new();
+        let (plan, stats) = self.run_with(host, Some(&mut spans))?;
+        Ok(Profile { lowered: &self.plans[plan].lowered, spans, stats })
+    }
+
+    fn run_with(
+        &mut self,
+        host: &mut dyn HostCall,
+        spans: Option<&mut Vec<Span>>,
+    ) -> Result<(usize, RunStats), Error> {
         let graph = &self.model.graph;
         let (inputs, outputs) = (graph.inputs.len(), graph.outputs.len());
         if host.len() != inputs + outputs {
@@ -129,9 +152,9 @@ impl Session {
         resize_outputs(&self.model.graph, &live, host)?;
         let index = self.plan_for(&live)?;
         self.live = live;
-        let stats = self.run_plan(index, host)?;
+        let stats = self.run_plan(index, host, spans)?;
         self.set_integers(host);
-        Ok(stats)
+        Ok((index, stats))
     }
 
     /// Live sizes and integers for the host's inputs.
@@ -216,12 +239,7 @@ impl Session {
 
     /// Updates a kept plan for integers that changed; false when the work itself would be different.
     fn refresh(&mut self, index: usize, live: &Live) -> Result<bool, Error> {
-        let planner = Planner {
-            graph: &self.model.graph,
-            storage: &self.model.storage,
-            caps: self.gpu.caps(),
-            options: &self.options,
-        };
+        let planner = self.model.planner(self.gpu.caps(), &self.options);
         let plan = &mut self.plans[index];
         if plan.ints == live.ints {
             return Ok(true);
@@ -230,8 +248,8 @@ impl Session {
             if ints.iter().all(|id| plan.ints[id.index()] == live.ints[id.index()]) {
                 continue;
             }
-            let range = plan.lowered.plans[*node].dispatches.clone();
-            let dispatches = relower(&planner, live, *node)?;
+            let Some((at, dispatches)) = relower(&planner, live, &plan.lowered, *node)? else { return Ok(false) };
+            let range = plan.lowered.plans[at].dispatches.clone();
             let recorded = &plan.lowered.recording.dispatches[range.clone()];
             let same = dispatches.len() == recorded.len()
                 && dispatches.iter().zip(recorded).all(|(new, old)| {
@@ -255,12 +273,7 @@ impl Session {
             let oldest = (0..self.plans.len()).min_by_key(|&i| self.plans[i].last_run);
             self.plans.remove(oldest.unwrap_or(0));
         }
-        let planner = Planner {
-            graph: &self.model.graph,
-            storage: &self.model.storage,
-            caps: self.gpu.caps(),
-            options: &self.options,
-        };
+        let planner = self.model.planner(self.gpu.caps(), &self.options);
         let lowered = lower(&planner, live)?;
         let resident = |desc: &BufferDesc| self.resident.get(desc);
         let prepared = Prepared::new(&self.gpu, &lowered.recording, &resident)?;
@@ -274,7 +287,12 @@ impl Session {
         Ok(self.plans.len() - 1)
     }
 
-    fn run_plan(&mut self, index: usize, host: &mut dyn HostCall) -> Result<RunStats, Error> {
+    fn run_plan(
+        &mut self,
+        index: usize,
+        host: &mut dyn HostCall,
+        spans: Option<&mut Vec<Span>>,
+    ) -> Result<RunStats, Error> {
         let graph = &self.model.graph;
         let plan = &mut self.plans[index];
         for (position, &id) in graph.inputs.iter().enumerate() {
@@ -305,7 +323,7 @@ impl Session {
             }
             Ok::<(), EngineError>(())
         };
-        let stats = plan.prepared.run(&self.gpu, &uploads, &mut sink)?;
+        let stats = plan.prepared.run(&self.gpu, &uploads, &mut sink, spans)?;
         failure.map_or(Ok(stats), Err)
     }
 

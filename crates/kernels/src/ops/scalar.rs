@@ -1,5 +1,10 @@
 //! Integers that the host computes: sizes, positions, arithmetic on them.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Value;
 
 use crate::args::{NodeCx, OpError};

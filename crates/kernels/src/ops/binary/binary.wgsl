@@ -10,6 +10,9 @@ alias work = f32;
 alias work4 = vec4<f32>;
 #endif
 #import grid
+#ifdef BROADCAST
+#import coords
+#endif
 struct Params {
     count: u32,
     alpha: u32,
@@ -42,6 +45,31 @@ fn combine(x: work_item, y: work_item) -> work_item {
 #ifdef MUL
     return x * y;
 #endif
+#ifdef DIV
+    return x / y;
+#endif
+#ifdef DIV_FLOOR
+#ifdef INT
+    let zero = work_item(0);
+    let q = x / y;
+    return q - select(zero, work_item(1), (q * y != x) & ((x < zero) != (y < zero)));
+#else
+    return floor(x / y);
+#endif
+#endif
+#ifdef DIV_TRUNC
+#ifdef INT
+    return x / y;
+#else
+    return trunc(x / y);
+#endif
+#endif
+#ifdef MINIMUM
+    return min(x, y);
+#endif
+#ifdef MAXIMUM
+    return max(x, y);
+#endif
 }
 
 @compute @workgroup_size(WG)
@@ -49,19 +77,12 @@ fn main(ids: Ids) {
     let i = linear_thread(ids);
     if i >= p.count { return; }
 #ifdef BROADCAST
-    var rest = i;
-    var ia = 0u;
-    var ib = 0u;
-    for (var d = 8u; d > 0u; d--) {
-        let hi = (d - 1u) / 4u;
-        let lo = (d - 1u) % 4u;
-        let at = rest % p.sizes[hi][lo];
-        rest /= p.sizes[hi][lo];
-        ia += at * p.a_strides[hi][lo];
-        ib += at * p.b_strides[hi][lo];
-    }
-    out[i] = item(combine(work_item(a[ia]), work_item(b[ib])));
+    let at = coordinates(i, p.sizes);
+    let ia = place(at, p.a_strides);
+    let ib = place(at, p.b_strides);
 #else
-    out[i] = item(combine(work_item(a[i]), work_item(b[i])));
+    let ia = i;
+    let ib = i;
 #endif
+    out[i] = item(combine(work_item(a[ia]), work_item(b[ib])));
 }

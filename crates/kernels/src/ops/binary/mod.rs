@@ -1,5 +1,10 @@
 //! Elementwise functions of two tensors, with broadcasting.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 
 use crate::args::{NodeCx, OpError};
@@ -17,6 +22,23 @@ pub const ADD: OpDef = OpDef::kernel(&["aten.add.Tensor"], shape, |lower| record
 pub const SUB: OpDef = OpDef::kernel(&["aten.sub.Tensor"], shape, |lower| record(lower, "sub", "SUB", true));
 /// `a * b`.
 pub const MUL: OpDef = OpDef::kernel(&["aten.mul.Tensor"], shape, |lower| record(lower, "mul", "MUL", false));
+/// `a / b`.
+pub const DIV: OpDef = OpDef::kernel(&["aten.div.Tensor"], shape, |lower| match lower.cx.out(0)?.dtype {
+    DType::I32 => Err(unsupported!("a quotient of integers without a rounding mode")),
+    _ => record(lower, "div", "DIV", false),
+});
+/// `a / b`, rounded as the mode in argument 2 says.
+pub const DIV_MODE: OpDef = OpDef::kernel(&["aten.div.Tensor_mode"], shape, |lower| match lower.cx.text(2)? {
+    "floor" => record(lower, "div_floor", "DIV_FLOOR", false),
+    "trunc" => record(lower, "div_trunc", "DIV_TRUNC", false),
+    mode => Err(unsupported!("rounding mode {mode}")),
+});
+/// The smaller of two.
+pub const MINIMUM: OpDef =
+    OpDef::kernel(&["aten.minimum.default"], shape, |lower| record(lower, "minimum", "MINIMUM", false));
+/// The larger of two.
+pub const MAXIMUM: OpDef =
+    OpDef::kernel(&["aten.maximum.default"], shape, |lower| record(lower, "maximum", "MAXIMUM", false));
 
 fn shape(cx: &NodeCx<'_>) -> Result<Vec<Dims>, OpError> {
     broadcast(&cx.tensor(0)?.dims, &cx.tensor(1)?.dims).map(|dims| vec![dims])
@@ -36,7 +58,7 @@ pub(crate) fn broadcast(a: &[u32], b: &[u32]) -> Result<Dims, OpError> {
 }
 
 /// Strides that repeat a tensor of sizes `from` over sizes `to`, innermost last.
-fn broadcast_strides(from: &[u32], to: &[u32]) -> Dims {
+pub(crate) fn broadcast_strides(from: &[u32], to: &[u32]) -> Dims {
     let mut stride = 1;
     let mut strides = Dims::new();
     for i in (0..to.len()).rev() {

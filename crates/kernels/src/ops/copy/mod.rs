@@ -1,5 +1,10 @@
 //! Views, clones and squeezes: the same elements under other sizes.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{Dims, Value};
 
 use crate::args::{NodeCx, OpError};

@@ -1,5 +1,10 @@
 //! Embedding rows stored as 4-bit integers with a scale a group.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 
 use crate::args::{NodeCx, OpError};

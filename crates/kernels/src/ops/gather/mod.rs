@@ -1,5 +1,10 @@
 //! Rows picked by an index tensor: embedding tables, `index.Tensor` with one index.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 
 use crate::args::{NodeCx, OpError, TensorArg};
@@ -67,13 +72,18 @@ fn record(
     if index.dtype != DType::I32 || out.dtype != table.dtype || element > 4 {
         return Err(unsupported!("{:?} picked by {:?} into {:?}", table.dtype, index.dtype, out.dtype));
     }
-    if inner * element % 4 != 0 {
-        return Err(unsupported!("rows of {inner} elements of {element} bytes do not end on a word"));
+    let rows = table.dims[dim];
+    if rows == 0 && out.numel() > 0 {
+        return Err(invalid!("{} rows picked from none", index.numel()));
     }
+    // Rows that end on a word move word by word.
+    let item = if inner * element % 4 == 0 { 4 } else { element };
+    let items = out.bytes() / u64::from(item);
     let words = out.bytes().div_ceil(4);
-    let params = vec![words as u32, inner * element / 4, index.numel() as u32, table.dims[dim]];
+    let params = vec![items as u32, inner * element / item, index.numel() as u32, rows];
     let bindings = vec![lower.read(table), lower.read(index), lower.write(&out)];
     let grid = lower.grid(words.div_ceil(WG.into()));
-    let shader = Template::new(label, include_str!("gather.wgsl")).set("WG", WG).shader();
+    let template = Template::new(label, include_str!("gather.wgsl"));
+    let shader = template.set("WG", WG).set("ELEMENT_BYTES", item).shader();
     lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
 }

@@ -4,8 +4,13 @@
 //! is padded to a multiple of eight. Scales arrive as `[groups, N]` and are resident transposed, so that one row's
 //! scales lie together.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 mod gemm;
-mod gemv;
+pub(crate) mod gemv;
 mod rows;
 
 use etwgpu_graph::{DType, Dims};
@@ -73,8 +78,8 @@ pub enum Weights {
 /// Parameters of activations that are quantised to 8 bits, a row at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DynamicQ8 {
-    scale: TensorArg,
-    zero: TensorArg,
+    pub(crate) scale: TensorArg,
+    pub(crate) zero: TensorArg,
 }
 
 /// `out[M, N] = x[M, K] · weight[N, K]ᵀ + bias[N]`.
@@ -88,9 +93,9 @@ pub struct Problem {
     pub k: u32,
     /// Storage of the weights.
     pub weights: Weights,
-    x: TensorArg,
-    weight: TensorArg,
-    bias: Option<TensorArg>,
+    pub(crate) x: TensorArg,
+    pub(crate) weight: TensorArg,
+    pub(crate) bias: Option<TensorArg>,
     dynamic: Option<DynamicQ8>,
 }
 
@@ -117,6 +122,11 @@ impl Problem {
         Ok(problem)
     }
 
+    /// A layer with 4-bit weights, whichever its activations.
+    pub(crate) fn quantised(cx: &NodeCx<'_>) -> Result<Self, OpError> {
+        if cx.node().op == Q4.names[0] { Self::q4(cx) } else { Self::dynamic_q8_q4(cx) }
+    }
+
     fn q4(cx: &NodeCx<'_>) -> Result<Self, OpError> {
         let weights = q4_weights(cx.tensor(2)?, cx.int(3)?)?;
         Self::new(cx.tensor(0)?, cx.tensor(1)?, weights, cx.tensor_opt(4)?)?.checked_q4()
@@ -129,8 +139,9 @@ impl Problem {
         if dynamic.scale.numel() != problem.m || dynamic.zero.numel() != problem.m {
             return Err(invalid!("{} scales and {} zero points for {} rows", dynamic.scale.numel(), dynamic.zero.numel(), problem.m));
         }
-        if dynamic.scale.dtype != DType::F32 || dynamic.zero.dtype != DType::I8 {
-            return Err(unsupported!("{:?} scales with {:?} zero points", dynamic.scale.dtype, dynamic.zero.dtype));
+        float_is_half(dynamic.scale.dtype)?;
+        if dynamic.zero.dtype != DType::I8 {
+            return Err(unsupported!("{:?} zero points", dynamic.zero.dtype));
         }
         problem.dynamic = Some(dynamic);
         Ok(problem)
@@ -165,6 +176,7 @@ impl Problem {
         let mut template = Template::new(label, text)
             .flag("F16", float_is_half(self.x.dtype)?)
             .flag("DYNAMIC_Q8", self.dynamic.is_some())
+            .flag("X_SCALE_F16", self.dynamic.as_ref().is_some_and(|d| d.scale.dtype == DType::F16))
             .flag("BIAS", self.bias.is_some())
             .flag("BIAS_F16", self.bias.as_ref().is_some_and(|b| b.dtype == DType::F16))
             .set("N", self.n)

@@ -1,5 +1,10 @@
 //! Scale and zero point of each row, for activations quantised to 8 bits on the fly.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 
 use crate::args::{NodeCx, OpError};
@@ -43,8 +48,8 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     if !per_row {
         return Err(unsupported!("blocks {blocks:?}; only whole rows of {} are supported", x.width()));
     }
-    if (low, high) != (-128, 127) || zero.dtype != DType::I8 || scale.dtype != DType::F32 {
-        return Err(unsupported!("range {low}…{high} as {:?} with {:?} scales", zero.dtype, scale.dtype));
+    if (low, high) != (-128, 127) || zero.dtype != DType::I8 {
+        return Err(unsupported!("range {low}…{high} as {:?}", zero.dtype));
     }
     let wg = crate::ops::rms_norm::workgroup(x.width(), lower.caps());
     let rows = x.rows();
@@ -54,6 +59,7 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let shader = Template::new("choose_qparams", include_str!("qparams.wgsl"))
         .set("WG", wg)
         .flag("F16", float_is_half(x.dtype)?)
+        .flag("SCALES_F16", float_is_half(scale.dtype)?)
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
     lower.launch(Launch { shader, bindings, params, grid, ops: 2 * x.numel() })

@@ -1,13 +1,19 @@
 // One workgroup for four rows, whose zero points share a word.
 #import elem
 #import reduce
+#ifdef SCALES_F16
+#enable f16
+alias scale_t = f16;
+#else
+alias scale_t = f32;
+#endif
 struct Params {
     rows: u32,
     width: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<elem>;
-@group(0) @binding(2) var<storage, read_write> scales: array<f32>;
+@group(0) @binding(2) var<storage, read_write> scales: array<scale_t>;
 @group(0) @binding(3) var<storage, read_write> zeros: array<u32>;
 
 const SMALLEST = 6.1e-5;
@@ -61,7 +67,7 @@ fn main(ids: Ids) {
         let highest = workgroup_max(high, ids);
         let q = choose(lowest, highest);
         packed = insertBits(packed, bitcast<u32>(q.zero), 8u * r, 8u);
-        if ids.lid == 0u && first + r < p.rows { scales[row] = q.scale; }
+        if ids.lid == 0u && first + r < p.rows { scales[row] = scale_t(q.scale); }
     }
     if ids.lid == 0u { zeros[first / 4u] = packed; }
 }

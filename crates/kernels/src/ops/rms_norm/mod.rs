@@ -1,8 +1,13 @@
 //! Root-mean-square normalisation over the last dimension.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_record::Caps;
 
-use crate::args::OpError;
+use crate::args::{NodeCx, OpError};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
 use crate::ops::embedding_q4::float_is_half;
@@ -14,7 +19,7 @@ pub const RMS_NORM: OpDef = OpDef::kernel(&["et_vk.rms_norm.default"], |cx| Ok(v
 
 fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let (x, weight, out) = (lower.cx.tensor(0)?, lower.cx.tensor(1)?, lower.cx.out(0)?);
-    let eps = lower.cx.float_opt(2)?.unwrap_or(f64::from(f32::EPSILON)) as f32;
+    let eps = epsilon(&lower.cx)?;
     if weight.numel() != u64::from(x.width()) {
         return Err(invalid!("{} weights for rows of {}", weight.numel(), x.width()));
     }
@@ -34,6 +39,11 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
     lower.launch(Launch { shader, bindings, params, grid, ops: 4 * x.numel() })
+}
+
+/// What is added to the mean square.
+pub(crate) fn epsilon(cx: &NodeCx<'_>) -> Result<f32, OpError> {
+    Ok(cx.float_opt(2)?.unwrap_or(f64::from(f32::EPSILON)) as f32)
 }
 
 /// Invocations for a row of `items`: a power of two between 32 and 256.

@@ -1,5 +1,10 @@
 //! Rotary position embedding of queries and keys.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Dims;
 
 use crate::args::{NodeCx, OpError, TensorArg};

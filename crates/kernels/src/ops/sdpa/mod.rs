@@ -1,6 +1,12 @@
 //! Scaled dot-product attention, with or without a key-value cache.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 mod cache;
+mod decode;
 mod materialized;
 
 use etwgpu_graph::{DType, Dims};
@@ -27,12 +33,17 @@ pub const SDPA_WITH_KV_CACHE: OpDef = OpDef {
         },
         lower: |lower| {
             cache::append_both(lower)?;
-            let problem = Problem::cached(&lower.cx, [0, 3, 4], 5, [7, 8, 9, 10])?;
-            lower.choose(ROUTES, &problem)
+            attend_cached(lower)
         },
     },
     mutates: &[3, 4],
 };
+
+/// Records the attention of `sdpa_with_kv_cache`, whose caches hold the new rows already.
+pub(crate) fn attend_cached(lower: &mut Lower<'_>) -> Result<(), OpError> {
+    let problem = Problem::cached(&lower.cx, [0, 3, 4], 5, [7, 8, 9, 10])?;
+    lower.choose(ROUTES, &problem)
+}
 
 /// `q, k cache, v cache, position, mask, dropout, is_causal, scale`: attention over caches that are already filled.
 pub const CUSTOM_SDPA: OpDef = OpDef::kernel(
@@ -62,8 +73,10 @@ pub const UPDATE_CACHE: OpDef = OpDef {
 };
 
 /// Ways to attend, the most specific first.
-pub const ROUTES: &[Route<Problem>] =
-    &[Route { name: "sdpa.materialized", fits: materialized::fits, record: materialized::record }];
+pub const ROUTES: &[Route<Problem>] = &[
+    Route { name: "sdpa.flash_decoding", fits: decode::fits, record: decode::record },
+    Route { name: "sdpa.materialized", fits: materialized::fits, record: materialized::record },
+];
 
 /// Distances between neighbours along batch, sequence and head, in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -219,8 +232,8 @@ impl Problem {
             .flag("MASK", self.mask.is_some())
     }
 
-    /// The uniform block that `attention.wgsl` declares; strides in `vec4`s.
-    fn params(&self) -> Result<Vec<u32>, OpError> {
+    /// The uniform block that `attention.wgsl` declares; strides in `vec4`s. Without splits both are zero.
+    fn params(&self, splits: u32, split_len: u32) -> Result<Vec<u32>, OpError> {
         let [q, kv] = [self.q_strides, self.kv_strides];
         let mut params = vec![self.batch, self.seq, self.heads, self.context, self.position, self.scale.to_bits()];
         params.extend([q.batch, q.seq, q.head, kv.batch, kv.seq, kv.head].map(|s| s / 4));
@@ -228,6 +241,7 @@ impl Problem {
             Some(mask) => mask_strides(mask, self)?,
             None => [0; 4],
         });
+        params.extend([splits, split_len]);
         Ok(params)
     }
 

@@ -1,5 +1,10 @@
 //! Slices and selections: every output element is a source element at an affine position.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Dims;
 
 use crate::args::{NodeCx, OpError, TensorArg};
@@ -88,7 +93,8 @@ fn select_position(cx: &NodeCx<'_>, tensor: &TensorArg) -> Result<(usize, u32), 
     Ok((dim, index as u32))
 }
 
-fn contiguous(dims: &[u32]) -> Dims {
+/// Strides of a row-major tensor.
+pub(crate) fn contiguous(dims: &[u32]) -> Dims {
     let mut strides: Dims = dims.iter().copied().collect();
     let mut stride = 1;
     for (s, &d) in strides.iter_mut().zip(dims).rev() {
@@ -105,7 +111,8 @@ pub(crate) fn pad8(values: &[u32], fill: u32) -> [u32; 8] {
     padded
 }
 
-fn record(lower: &mut Lower<'_>, source: &TensorArg, offset: u32, strides: &[u32]) -> Result<(), OpError> {
+/// Records a copy into output 0 of the elements at `offset + sum of coordinate * stride`.
+pub(crate) fn record(lower: &mut Lower<'_>, source: &TensorArg, offset: u32, strides: &[u32]) -> Result<(), OpError> {
     const WG: u32 = 256;
     let out = lower.cx.out(0)?;
     let element = out.dtype.size();

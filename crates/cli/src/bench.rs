@@ -1,0 +1,118 @@
+//! Decoder speed without ExecuTorch around it, and where the time goes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use etwgpu_graph::Graph;
+use etwgpu_runtime::{Knobs, Session, analyse};
+
+use crate::host::Arguments;
+use crate::npy::Array;
+use crate::pte::Pte;
+
+/// What to measure.
+pub struct Options {
+    /// Prompt lengths.
+    pub prefill: Vec<i32>,
+    /// Context lengths at which decoding is measured.
+    pub context: Vec<i32>,
+    /// Decode steps a context length.
+    pub steps: usize,
+    /// Print the time of every kernel.
+    pub profile: bool,
+}
+
+/// Measures a decoder whose inputs are tokens `[1, S]` and a position `[1]`.
+pub fn llm(model: &Path, options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let pte = Pte::open(model)?;
+    let program = pte.program()?;
+    let [delegate] = &program.methods.first().context("no method")?.delegates[..] else { bail!("not one delegate") };
+    let graph = analyse(delegate.processed)?.graph;
+    let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
+    let mut session = Session::load(delegate.processed, &knobs, &mut &program)?;
+    println!("load {:.3} s", started.elapsed().as_secs_f64());
+    for &length in &options.prefill {
+        let mut times: Vec<f64> = (0..4).map(|_| step(&mut session, &graph, 0, length)).collect::<Result<_>>()?;
+        let first = times.remove(0);
+        let median = median(&mut times);
+        println!("prefill {length}: {:.0} tok/s, {:.2} ms (first {:.2} ms)", f64::from(length) / median, median * 1e3, first * 1e3);
+        if options.profile {
+            print_profile(&mut session, &graph, 0, length)?;
+        }
+    }
+    for &context in &options.context {
+        step(&mut session, &graph, context, 1)?;
+        let mut times = Vec::new();
+        for i in 0..options.steps as i32 {
+            times.push(step(&mut session, &graph, context + 1 + i, 1)?);
+        }
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        let median = median(&mut times);
+        println!("decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us)", 1.0 / median, median * 1e6, mean * 1e6);
+        if options.profile {
+            print_profile(&mut session, &graph, context + 1, 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn arguments(graph: &Graph, position: i32, length: i32) -> Arguments {
+    let tokens = (0..length).flat_map(|i| (1 + i64::from((i * 7919 + position) % 400)).to_le_bytes()).collect();
+    let inputs = vec![
+        Array { scalar_type: 4, sizes: vec![1, length], bytes: tokens },
+        Array { scalar_type: 4, sizes: vec![1], bytes: i64::from(position).to_le_bytes().to_vec() },
+    ];
+    Arguments::new(graph, inputs)
+}
+
+fn step(session: &mut Session, graph: &Graph, position: i32, length: i32) -> Result<f64> {
+    let mut arguments = arguments(graph, position, length);
+    let started = Instant::now();
+    session.run(&mut arguments)?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+#[derive(Default)]
+struct Row {
+    count: u32,
+    time: f64,
+    bytes: u64,
+    ops: u64,
+}
+
+fn print_profile(session: &mut Session, graph: &Graph, position: i32, length: i32) -> Result<()> {
+    let profile = session.profile(&mut arguments(graph, position, length))?;
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for span in &profile.spans {
+        let dispatch = &profile.lowered.recording.dispatches[span.dispatch];
+        let groups: u64 = dispatch.grid.iter().map(|&g| u64::from(g)).product();
+        let row = rows.entry(format!("{} x{groups}", dispatch.shader.label)).or_default();
+        row.count += 1;
+        row.time += span.end - span.start;
+        row.bytes += dispatch.bytes;
+        row.ops += dispatch.ops;
+    }
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_by(|a, b| b.1.time.total_cmp(&a.1.time));
+    let total: f64 = rows.iter().map(|r| r.1.time).sum();
+    println!("  {:>9.1} us in {} launches, {} barriers", total / 1e3, profile.spans.len(), profile.lowered.recording.barriers());
+    for (name, row) in rows {
+        println!(
+            "  {:>9.1} us {:>4} x {:>8.2} us  {:>7.1} GB/s {:>7.2} TFLOP/s  {name}",
+            row.time / 1e3,
+            row.count,
+            row.time / 1e3 / f64::from(row.count),
+            row.bytes as f64 / row.time,
+            row.ops as f64 / row.time / 1e3
+        );
+    }
+    Ok(())
+}

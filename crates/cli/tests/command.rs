@@ -1,0 +1,44 @@
+//! The program itself: exit codes and where its words go.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::data;
+
+fn tool(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_etwgpu-tool")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn exit_codes_tell_usage_from_failure() {
+    let model = data("q4gsw_4w_n12");
+    let code = |arguments: &[&str]| tool(arguments).status.code();
+    assert_eq!(code(&["explain", &model, "--caps", "h200"]), Some(0));
+    assert_eq!(code(&["knobs"]), Some(0));
+    assert_eq!(code(&["explain", "/no/such/file.pte"]), Some(1));
+    assert_eq!(code(&["explain", &model, "--caps", "h200", "--shape", "9x9x9x9"]), Some(1));
+    assert_eq!(code(&["explain"]), Some(2));
+    assert_eq!(code(&["dump", &model, "--stop-after", "noon"]), Some(2));
+    assert_eq!(code(&["explain", &model, "--caps", "abacus"]), Some(2));
+    assert_eq!(code(&["explain", &model, "--shape", "tokens=3"]), Some(2));
+}
+
+#[test]
+fn errors_go_to_stderr_after_what_could_be_shown() {
+    let output = tool(&["dump", &data("q4gsw_4w_n12"), "--caps", "h200", "--shape", "9x9x9x9"]);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(out.contains("-- passes\n") && !out.contains("totals\n"), "{out}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+    assert!(err.starts_with("error: method forward, delegate 0: input 0 cannot have sizes"), "{err}");
+}
+
+#[test]
+fn info_without_a_fitting_adapter_says_so() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etwgpu-tool"));
+    let output = command.args(["info", "--json"]).env("ETWGPU_ADAPTER", "no such adapter").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(value["error"].as_str().unwrap().contains("no such adapter"), "{value}");
+    assert!(value["found"].is_array());
+}

@@ -1,0 +1,108 @@
+//! Runs the looking commands in-process, on programs below `data/`.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+
+use std::path::PathBuf;
+use std::sync::Once;
+
+use clap::Parser;
+use etwgpu_cli::look::{Look, run};
+use etwgpu_schema::FlatBufferBuilder;
+use etwgpu_schema::program as fb;
+
+#[derive(Parser)]
+struct Command {
+    #[command(subcommand)]
+    look: Look,
+}
+
+/// A committed program.
+pub fn data(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(format!("{name}.pte"));
+    path.to_str().unwrap().to_owned()
+}
+
+/// What the command prints, and its error.
+pub fn look(arguments: &[&str]) -> (String, Result<(), String>) {
+    static QUIET: Once = Once::new();
+    // Routes asked for by the environment would change the plans that are compared here.
+    QUIET.call_once(|| {
+        etwgpu_runtime::set_option("prefer_routes", "").unwrap();
+        etwgpu_runtime::set_option("avoid_routes", "").unwrap();
+    });
+    let command = Command::try_parse_from([&["etwgpu-tool"], arguments].concat());
+    let mut text = String::new();
+    let result = match command {
+        Ok(command) => run(&command.look, &mut text).map_err(|error| format!("{error:#}")),
+        Err(error) => Err(error.to_string()),
+    };
+    (text, result)
+}
+
+/// What the command prints; it must succeed.
+pub fn shown(arguments: &[&str]) -> String {
+    let (text, result) = look(arguments);
+    result.unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{text}"));
+    text
+}
+
+/// A program in a temporary file of this name, removed at the end.
+pub struct TempProgram(PathBuf);
+
+impl TempProgram {
+    /// Writes the file.
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.pte", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        Self(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempProgram {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The first delegate's bytes of a committed program.
+pub fn delegate(name: &str) -> Vec<u8> {
+    let pte = etwgpu_cli::pte::Pte::open(data(name).as_ref()).unwrap();
+    pte.program().unwrap().methods[0].delegates[0].processed.to_vec()
+}
+
+/// A program of these methods, each with delegates of a backend and inline bytes.
+pub fn program(methods: &[(&str, &[(&str, Vec<u8>)])]) -> Vec<u8> {
+    let fbb = &mut FlatBufferBuilder::new();
+    let mut inline = Vec::new();
+    let mut plans = Vec::new();
+    for (method, delegates) in methods {
+        let mut stored = Vec::new();
+        for (id, bytes) in *delegates {
+            let args = fb::BackendDelegateDataReferenceArgs {
+                location: fb::DataLocation::INLINE,
+                index: inline.len() as u32,
+            };
+            let processed = Some(fb::BackendDelegateDataReference::create(fbb, &args));
+            let data = Some(fbb.create_vector(bytes));
+            inline.push(fb::BackendDelegateInlineData::create(fbb, &fb::BackendDelegateInlineDataArgs { data }));
+            let id = Some(fbb.create_string(id));
+            let args = fb::BackendDelegateArgs { id, processed, compile_specs: None };
+            stored.push(fb::BackendDelegate::create(fbb, &args));
+        }
+        let (name, delegates) = (Some(fbb.create_string(method)), Some(fbb.create_vector(&stored)));
+        plans.push(fb::ExecutionPlan::create(fbb, &fb::ExecutionPlanArgs { name, delegates }));
+    }
+    let args = fb::ProgramArgs {
+        execution_plan: Some(fbb.create_vector(&plans)),
+        backend_delegate_data: Some(fbb.create_vector(&inline)),
+        ..Default::default()
+    };
+    let root = fb::Program::create(fbb, &args);
+    fb::finish_program_buffer(fbb, root);
+    fbb.finished_data().to_vec()
+}

@@ -1,0 +1,98 @@
+//! From a normalised row to attention: query, key and value projections, rotation, and the cache write in one launch,
+//! attention behind it.
+
+use etwgpu_graph::ValueId;
+use etwgpu_record::Caps;
+
+use super::linears::{self, Linears};
+use super::{Fused, View};
+use crate::args::{NodeCx, OpError};
+use crate::lower::Lower;
+use crate::ops::linear::gemv::{Epilogue, RopeCache};
+use crate::ops::{rope, sdpa};
+use crate::route::{Refusal, require};
+
+struct AttentionFront {
+    /// Queries, keys, values.
+    linears: Linears,
+    rope: usize,
+    halves: bool,
+    attention: usize,
+    result: ValueId,
+}
+
+pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
+    let attentions = view.named(sdpa::SDPA_WITH_KV_CACHE.names[0]).into_iter();
+    attentions.filter_map(|a| ending_at(view, a)).map(|group| Box::new(group) as Box<dyn Fused>).collect()
+}
+
+fn ending_at(view: &View<'_>, attention: usize) -> Option<AttentionFront> {
+    let ropes = [rope::PAIRS.names[0], rope::HALVES.names[0]];
+    let rope = view.producer(attention, 0, &ropes)?;
+    let outs = &view.node(rope).outs;
+    let in_order = outs.len() == 2
+        && view.arg(attention, 0) == Some(view.storage.root(outs[0]))
+        && view.arg(attention, 1) == Some(view.storage.root(outs[1]));
+    if !in_order {
+        return None;
+    }
+    let q = linears::producer(view, rope, 0)?;
+    let k = linears::producer(view, rope, 1)?;
+    let v = linears::producer(view, attention, 2)?;
+    let linears = Linears::of(view, &[q, k, v])?;
+    let halves = view.node(rope).op == rope::HALVES.names[0];
+    let result = *view.node(attention).outs.first()?;
+    Some(AttentionFront { linears, rope, halves, attention, result })
+}
+
+impl AttentionFront {
+    fn epilogue(&self, cx: &NodeCx<'_>) -> Result<Epilogue, OpError> {
+        let (rope, attention) = (cx.at(self.rope), cx.at(self.attention));
+        let q_out = rope.out(0)?;
+        Ok(Epilogue::RopeCache(RopeCache {
+            cos: rope.tensor(2)?,
+            sin: rope.tensor(3)?,
+            halves: self.halves,
+            table_start: if self.halves { rope.int(4)? as u32 } else { 0 },
+            head_dim: q_out.width(),
+            q_out,
+            key_cache: attention.tensor(3)?,
+            value_cache: attention.tensor(4)?,
+            position: attention.int(5)? as u32,
+        }))
+    }
+}
+
+impl Fused for AttentionFront {
+    fn name(&self) -> &'static str {
+        "fuse.attention_front"
+    }
+
+    fn nodes(&self) -> Vec<usize> {
+        let mut nodes = self.linears.nodes();
+        nodes.extend([self.rope, self.attention]);
+        nodes.sort_unstable();
+        nodes
+    }
+
+    fn results(&self) -> Vec<ValueId> {
+        vec![self.result]
+    }
+
+    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+        let epilogue = self.epilogue(cx).map_err(|e| e.to_string())?;
+        if let Epilogue::RopeCache(rope) = &epilogue {
+            require(rope.q_out.dims[0] == 1, "more than one sequence")?;
+            require(rope.head_dim % 4 == 0, "the head dimension is not a multiple of 4")?;
+            require(!rope.halves || rope.cos.width() == rope.head_dim, "only part of each head is rotated")?;
+        }
+        self.linears.fits(cx, caps, epilogue)
+    }
+
+    fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
+        let epilogue = self.epilogue(&lower.cx)?;
+        self.linears.gemv(&lower.cx, epilogue)?.record(lower, "norm_qkv_rope_cache")?;
+        lower.cx = lower.cx.at(self.attention);
+        sdpa::attend_cached(lower)
+    }
+}

@@ -1,0 +1,78 @@
+//! A linear layer and the addition behind it.
+
+use etwgpu_graph::ValueId;
+use etwgpu_record::Caps;
+
+use super::linears::{self, Linears};
+use super::{Fused, View};
+use crate::args::{NodeCx, OpError};
+use crate::lower::Lower;
+use crate::ops::binary;
+use crate::ops::linear::gemv::Epilogue;
+use crate::route::{Refusal, require};
+
+struct Residual {
+    linears: Linears,
+    add: usize,
+    /// Which operand of the addition is not the product.
+    other: usize,
+    result: ValueId,
+}
+
+pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
+    let found = view.named(binary::ADD.names[0]).into_iter().filter_map(|add| ending_at(view, add));
+    found.map(|group| Box::new(group) as Box<dyn Fused>).collect()
+}
+
+fn ending_at(view: &View<'_>, add: usize) -> Option<Residual> {
+    let is_plain = view.cx(add).float_opt(2).ok()?.unwrap_or(1.0) == 1.0;
+    // Of two products the later one takes the sum.
+    let operands = [0, 1].map(|index| linears::producer(view, add, index));
+    let (layer, other) = match operands {
+        _ if !is_plain => return None,
+        [Some(a), Some(b)] => if a > b { (a, 1) } else { (b, 0) },
+        [Some(a), None] => (a, 1),
+        [None, Some(b)] => (b, 0),
+        [None, None] => return None,
+    };
+    let result = *view.node(add).outs.first()?;
+    Some(Residual { linears: Linears::of(view, &[layer])?, add, other, result })
+}
+
+impl Residual {
+    fn epilogue(&self, cx: &NodeCx<'_>) -> Result<Epilogue, OpError> {
+        let add = cx.at(self.add);
+        Ok(Epilogue::Residual { residual: add.tensor(self.other)?, out: add.out(0)? })
+    }
+}
+
+impl Fused for Residual {
+    fn name(&self) -> &'static str {
+        "fuse.residual"
+    }
+
+    fn nodes(&self) -> Vec<usize> {
+        let mut nodes = self.linears.nodes();
+        nodes.push(self.add);
+        nodes
+    }
+
+    fn results(&self) -> Vec<ValueId> {
+        vec![self.result]
+    }
+
+    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+        let epilogue = self.epilogue(cx).map_err(|e| e.to_string())?;
+        let product = self.linears.outs(cx).map_err(|e| e.to_string())?;
+        if let (Epilogue::Residual { residual, out }, [product]) = (&epilogue, &product[..]) {
+            require(residual.dims == out.dims && product.numel() == out.numel(), "the sum broadcasts")?;
+            require(residual.dtype == out.dtype && product.dtype == out.dtype, "operands of different types")?;
+        }
+        self.linears.fits(cx, caps, epilogue)
+    }
+
+    fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
+        let epilogue = self.epilogue(&lower.cx)?;
+        self.linears.gemv(&lower.cx, epilogue)?.record(lower, "linear_residual")
+    }
+}

@@ -1,0 +1,74 @@
+//! Gate, activation and product of a gated feed-forward: `silu(x·G) * (x·U)`.
+
+use etwgpu_graph::ValueId;
+use etwgpu_record::Caps;
+
+use super::linears::{self, Linears};
+use super::{Fused, View};
+use crate::args::{NodeCx, OpError};
+use crate::lower::Lower;
+use crate::ops::linear::gemv::Epilogue;
+use crate::ops::{binary, unary};
+use crate::route::{Refusal, require};
+
+struct SwiGlu {
+    /// Gate, then up.
+    linears: Linears,
+    /// Sigmoid, product with the gate, product with up.
+    elementwise: [usize; 3],
+    result: ValueId,
+}
+
+pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
+    let found = view.named(binary::MUL.names[0]).into_iter().filter_map(|mul| ending_at(view, mul));
+    found.map(|group| Box::new(group) as Box<dyn Fused>).collect()
+}
+
+fn ending_at(view: &View<'_>, product: usize) -> Option<SwiGlu> {
+    // Either factor may be the activated gate, and either factor of that the sigmoid.
+    for (gated, up) in [(0, 1), (1, 0)] {
+        let Some(activated) = view.producer(product, gated, binary::MUL.names) else { continue };
+        let Some(up) = linears::producer(view, product, up) else { continue };
+        for (plain, squashed) in [(0, 1), (1, 0)] {
+            let Some(sigmoid) = view.producer(activated, squashed, unary::SIGMOID.names) else { continue };
+            let Some(gate) = linears::producer(view, activated, plain) else { continue };
+            if view.arg(sigmoid, 0) != view.arg(activated, plain) || gate == up {
+                continue;
+            }
+            let linears = Linears::of(view, &[gate, up])?;
+            let result = *view.node(product).outs.first()?;
+            return Some(SwiGlu { linears, elementwise: [sigmoid, activated, product], result });
+        }
+    }
+    None
+}
+
+impl Fused for SwiGlu {
+    fn name(&self) -> &'static str {
+        "fuse.swiglu"
+    }
+
+    fn nodes(&self) -> Vec<usize> {
+        let mut nodes = self.linears.nodes();
+        nodes.extend(self.elementwise);
+        nodes.sort_unstable();
+        nodes
+    }
+
+    fn results(&self) -> Vec<ValueId> {
+        vec![self.result]
+    }
+
+    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+        let out = cx.at(self.elementwise[2]).out(0).map_err(|e| e.to_string())?;
+        let gemv = self.linears.gemv(cx, Epilogue::SwiGlu(out.clone())).map_err(|e| e.to_string())?;
+        require(gemv.segments[0].n == gemv.segments[1].n, "gate and up differ in width")?;
+        require(out.numel() == gemv.m * u64::from(gemv.segments[0].n), "the product broadcasts")?;
+        self.linears.fits(cx, caps, Epilogue::SwiGlu(out))
+    }
+
+    fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
+        let out = lower.cx.at(self.elementwise[2]).out(0)?;
+        self.linears.gemv(&lower.cx, Epilogue::SwiGlu(out))?.record(lower, "norm_swiglu")
+    }
+}

@@ -1,0 +1,97 @@
+//! One query against a long context: the context is split over workgroups, each keeping an online softmax, and a
+//! second launch merges the parts.
+//!
+//! A workgroup serves one key-value head, all query heads that share it, and one split: keys and values are read
+//! once. `D / 4` neighbouring lanes hold a key; several keys are in flight per workgroup.
+
+use etwgpu_record::{Access, Binding, Caps};
+
+use super::Problem;
+use crate::args::OpError;
+use crate::lower::{Launch, Lower};
+use crate::route::{Refusal, require};
+
+/// Invocations of a workgroup.
+const WG: u32 = 128;
+
+/// The largest head dimension; a key's channels must fit in the workgroup's lanes.
+pub(super) const MAX_HEAD_DIM: u32 = 256;
+
+/// Most query heads that share a key head; each costs registers.
+const MAX_GROUP: u32 = 16;
+
+/// Keys of a split at least: shorter ones cost more to merge than they save.
+const MIN_SPLIT: u32 = 32;
+
+/// Workgroups that keep a large GPU busy.
+const BUSY: u32 = 512;
+
+pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
+    require(problem.seq == 1, "more than one query")?;
+    require(problem.mask.is_none(), "attention mask")?;
+    if problem.head_dim > MAX_HEAD_DIM {
+        return Err(format!("head dimension {} above {MAX_HEAD_DIM}", problem.head_dim).into());
+    }
+    require(problem.group() <= MAX_GROUP, "more than 16 query heads a key head")?;
+    require(caps.max_invocations >= WG, "fewer than 128 invocations")?;
+    let merge_memory = keys_at_once(problem) * problem.group() * (problem.head_dim + 2) * 4;
+    require(merge_memory <= caps.max_workgroup_memory, "partial sums exceed workgroup memory")
+}
+
+/// Lanes that share a key: its `vec4`s, rounded up to a power of two.
+fn lanes(problem: &Problem) -> u32 {
+    (problem.head_dim / 4).next_power_of_two()
+}
+
+fn keys_at_once(problem: &Problem) -> u32 {
+    WG / lanes(problem)
+}
+
+/// Most splits that are ever used: depends on the heads alone, so that scratch and bindings never change.
+fn max_splits(problem: &Problem) -> u32 {
+    (BUSY / (problem.batch * problem.kv_heads)).clamp(1, 128)
+}
+
+/// Splits for the live context.
+fn splits(problem: &Problem) -> u32 {
+    problem.context.div_ceil(MIN_SPLIT).clamp(1, max_splits(problem))
+}
+
+pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
+    let heads = u64::from(problem.batch) * u64::from(problem.heads);
+    let parts = heads * u64::from(max_splits(problem));
+    let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
+    let states = lower.scratch(parts * 8);
+    record_splits(lower, problem, sums, states)?;
+    record_merge(lower, problem, sums, states)
+}
+
+fn record_splits(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states: Binding) -> Result<(), OpError> {
+    let lanes = lanes(problem);
+    // A shuffle stays within a subgroup, so the lanes of a key must too.
+    let shuffles = lower.caps().subgroups.is_some_and(|s| s.min >= lanes);
+    let shader = problem
+        .template("sdpa_split", include_str!("split.wgsl"))
+        .set("WG", WG)
+        .set("LANES", lanes)
+        .set("KEYS", WG / lanes)
+        .flag("SUBGROUPS", shuffles)
+        .shader();
+    let splits = splits(problem);
+    let params = problem.params(splits, problem.context.div_ceil(splits))?;
+    let bindings =
+        vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values), sums, states];
+    let grid = [splits, problem.kv_heads, problem.batch];
+    lower.launch(Launch { shader, bindings, params, grid, ops: problem.ops() })
+}
+
+fn record_merge(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states: Binding) -> Result<(), OpError> {
+    let out = problem.out(lower)?;
+    let wg = (problem.head_dim / 4).next_power_of_two().max(32);
+    let shader = problem.template("sdpa_merge", include_str!("merge.wgsl")).set("WG", wg).shader();
+    let params = problem.params(splits(problem), 0)?;
+    let read = |b: Binding| Binding { access: Access::Read, ..b };
+    let bindings = vec![read(sums), read(states), lower.write(&out)];
+    let grid = [problem.heads, problem.batch, 1];
+    lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
+}

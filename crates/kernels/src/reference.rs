@@ -1,0 +1,237 @@
+//! What operators mean, in plain loops over `f64`: the oracle that kernels and passes are compared with.
+//!
+//! Each operator folder has a `reference.rs`, written from the operator's definition and not from its kernels. A new
+//! operator gets a function there and a line in [`REFERENCES`].
+
+use std::collections::HashMap;
+
+use etwgpu_graph::{DType, Dims, Graph, Value, ValueId};
+use half::f16;
+
+use crate::args::{NodeCx, OpError};
+use crate::invalid;
+use crate::live::Live;
+use crate::ops::{
+    binary, copy, embedding_q4, gather, linear, qparams, rms_norm, rope, scalar, sdpa, strided, unary,
+};
+
+/// Evaluates one node.
+pub type Reference = fn(&mut Eval<'_>) -> Result<(), OpError>;
+
+/// The reference of every operator, by serialized name.
+pub const REFERENCES: &[(&str, Reference)] = &[
+    ("add", scalar::reference::add),
+    ("aten.add.Tensor", binary::reference::add),
+    ("aten.alias_copy.default", copy::reference::same_sizes),
+    ("aten.clone.default", copy::reference::same_sizes),
+    ("aten.embedding.default", gather::reference::embedding),
+    ("aten.index.Tensor", gather::reference::index),
+    ("aten.linear.default", linear::reference::float),
+    ("aten.mul.Tensor", binary::reference::mul),
+    ("aten.select_copy.int", strided::reference::select),
+    ("aten.sigmoid.default", unary::reference::sigmoid),
+    ("aten.slice_copy.Tensor", strided::reference::slice),
+    ("aten.squeeze_copy.dim", copy::reference::squeeze),
+    ("aten.squeeze_copy.dims", copy::reference::squeeze),
+    ("aten.sub.Tensor", binary::reference::sub),
+    ("aten.unsqueeze_copy.default", copy::reference::unsqueeze),
+    ("aten.view_copy.default", copy::reference::view),
+    ("custom_sdpa.default", sdpa::reference::custom),
+    ("dim_order_ops._clone_dim_order.default", copy::reference::same_sizes),
+    ("et_vk.apply_rotary_emb.default", rope::reference::pairs),
+    ("et_vk.apply_rotary_emb_hf.default", rope::reference::halves),
+    ("et_vk.embedding_q4gsw.default", embedding_q4::reference::embedding_q4),
+    ("et_vk.linear_dq8ca_q4gsw.default", linear::reference::dynamic_q8_q4),
+    ("et_vk.linear_q4gsw.default", linear::reference::q4),
+    ("et_vk.prepack.default", copy::reference::same_sizes),
+    ("et_vk.rms_norm.default", rms_norm::reference::rms_norm),
+    ("et_vk.sdpa.default", sdpa::reference::plain),
+    ("et_vk.select_as_symint.default", scalar::reference::select),
+    ("floordiv", scalar::reference::floor_div),
+    ("mul", scalar::reference::mul),
+    ("sdpa_with_kv_cache.default", sdpa::reference::with_kv_cache),
+    ("sub", scalar::reference::sub),
+    ("sym_size.int", scalar::reference::size),
+    ("torchao.choose_qparams_affine.default", qparams::reference::choose),
+    ("update_cache.default", sdpa::reference::update_cache),
+];
+
+/// The reference of the operator that a serialized name means.
+pub fn find(name: &str) -> Option<Reference> {
+    REFERENCES.iter().find(|(op, _)| *op == name).map(|&(_, reference)| reference)
+}
+
+/// A tensor's elements; every element type but 64-bit integers is exact in `f64`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Element type that the values are rounded to.
+    pub dtype: DType,
+    /// Sizes.
+    pub dims: Dims,
+    /// Elements in row-major order.
+    pub values: Vec<f64>,
+}
+
+impl Array {
+    /// Values rounded to an element type; panics unless there are as many as the sizes say.
+    pub fn new(dtype: DType, dims: &[u32], values: Vec<f64>) -> Self {
+        let dims: Dims = dims.iter().copied().collect();
+        assert_eq!(count(&dims), values.len(), "values for sizes {:?}", &dims[..]);
+        Self { dtype, dims, values: values.into_iter().map(|v| round_to(dtype, v)).collect() }
+    }
+
+    /// Elements as the GPU stores them.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for &v in &self.values {
+            match self.dtype {
+                DType::Bool | DType::U8 => bytes.push(v as u8),
+                DType::I8 => bytes.push(v as i8 as u8),
+                DType::I32 => bytes.extend((v as i32).to_le_bytes()),
+                DType::I64 => bytes.extend((v as i64).to_le_bytes()),
+                DType::F16 => bytes.extend(f16::from_f64(v).to_le_bytes()),
+                DType::F32 => bytes.extend((v as f32).to_le_bytes()),
+                DType::F64 => bytes.extend(v.to_le_bytes()),
+            }
+        }
+        bytes
+    }
+
+    /// Reads elements back from the GPU's form.
+    pub fn from_bytes(dtype: DType, dims: &[u32], bytes: &[u8]) -> Self {
+        let element = |b: &[u8]| match (dtype, b) {
+            (DType::I8, [b]) => f64::from(*b as i8),
+            (_, [b]) => f64::from(*b),
+            (_, [a, b]) => f16::from_le_bytes([*a, *b]).to_f64(),
+            (DType::I32, [a, b, c, d]) => f64::from(i32::from_le_bytes([*a, *b, *c, *d])),
+            (_, [a, b, c, d]) => f64::from(f32::from_le_bytes([*a, *b, *c, *d])),
+            _ => panic!("{dtype:?} elements are not read back"),
+        };
+        let values: Vec<f64> = bytes.chunks_exact(dtype.size() as usize).map(element).collect();
+        assert_eq!(count(dims), values.len(), "elements for sizes {dims:?}");
+        Self { dtype, dims: dims.iter().copied().collect(), values }
+    }
+
+    /// Size of the last dimension; one for a scalar tensor.
+    pub fn width(&self) -> usize {
+        self.dims.last().map_or(1, |&d| d as usize)
+    }
+
+    /// Sizes as `usize`.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.dims.iter().map(|&d| d as usize).collect()
+    }
+}
+
+/// Elements of a tensor with these sizes.
+pub fn count(dims: &[u32]) -> usize {
+    dims.iter().map(|&d| d as usize).product()
+}
+
+/// Integers wrap, floats round to nearest even.
+fn round_to(dtype: DType, v: f64) -> f64 {
+    match dtype {
+        DType::Bool => f64::from(u8::from(v != 0.0)),
+        DType::U8 => f64::from(v as i64 as u8),
+        DType::I8 => f64::from(v as i64 as i8),
+        DType::I32 => f64::from(v as i64 as i32),
+        DType::I64 | DType::F64 => v,
+        DType::F16 => f16::from_f64(v).to_f64(),
+        DType::F32 => f64::from(v as f32),
+    }
+}
+
+/// One node under evaluation: its arguments, and a place for its results.
+pub struct Eval<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// Sizes and integers computed so far.
+    pub live: &'a mut Live,
+    /// Elements of every tensor computed so far.
+    pub arrays: &'a mut HashMap<ValueId, Array>,
+    /// Position in [`Graph::nodes`].
+    pub index: usize,
+}
+
+impl Eval<'_> {
+    /// Access to arguments that are not tensors.
+    pub fn cx(&self) -> NodeCx<'_> {
+        NodeCx { graph: self.graph, live: self.live, index: self.index }
+    }
+
+    /// Elements of the tensor at argument `index`.
+    pub fn array(&self, index: usize) -> Result<&Array, OpError> {
+        let id = self.cx().tensor(index)?.id;
+        self.arrays.get(&id).ok_or_else(|| invalid!("%{} has no elements yet", id.0))
+    }
+
+    /// Elements of the tensor at argument `index`, or none.
+    pub fn array_opt(&self, index: usize) -> Result<Option<&Array>, OpError> {
+        match self.cx().value(index) {
+            Value::None => Ok(None),
+            _ => self.array(index).map(Some),
+        }
+    }
+
+    /// Members of the list at argument `index`.
+    pub fn arrays(&self, index: usize) -> Result<Vec<Option<&Array>>, OpError> {
+        let members = self.cx().tensors(index)?;
+        Ok(members.into_iter().map(|m| m.and_then(|t| self.arrays.get(&t.id))).collect())
+    }
+
+    /// Sets output `index`, rounded to its declared element type. Outputs that the graph leaves out are dropped.
+    pub fn set(&mut self, index: usize, dims: &[u32], values: Vec<f64>) {
+        let Some(&id) = self.graph.nodes[self.index].outs.get(index) else { return };
+        self.store(id, dims, values);
+    }
+
+    /// Overwrites the tensor at argument `index` in place.
+    pub fn set_arg(&mut self, index: usize, values: Vec<f64>) -> Result<(), OpError> {
+        let arg = self.cx().tensor(index)?;
+        self.store(arg.id, &arg.dims, values);
+        Ok(())
+    }
+
+    fn store(&mut self, id: ValueId, dims: &[u32], values: Vec<f64>) {
+        let Some(tensor) = self.graph.tensor(id) else { return };
+        let array = Array::new(tensor.dtype, dims, values);
+        self.live.dims[id.index()] = array.dims.clone();
+        self.arrays.insert(id, array);
+    }
+
+    /// Sets every output to an integer.
+    pub fn set_int(&mut self, value: i64) {
+        for out in &self.graph.nodes[self.index].outs {
+            self.live.ints[out.index()] = value;
+        }
+    }
+}
+
+/// Evaluates a graph node by node; `arrays` holds inputs and constants before, and every tensor after.
+///
+/// `live` gives the sizes of inputs and the integers that are passed in; all others are overwritten.
+pub fn evaluate(graph: &Graph, live: &mut Live, arrays: &mut HashMap<ValueId, Array>) -> Result<(), OpError> {
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let reference = find(&node.op).ok_or_else(|| crate::unsupported!("{} has no reference", node.op))?;
+        reference(&mut Eval { graph, live, arrays, index })?;
+    }
+    Ok(())
+}
+
+/// The position of each element of a tensor, in row-major order.
+pub fn positions(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
+    (0..sizes.iter().product()).map(|flat| {
+        let mut rest: usize = flat;
+        let mut position = vec![0; sizes.len()];
+        for (at, &size) in position.iter_mut().zip(sizes).rev() {
+            *at = rest % size;
+            rest /= size;
+        }
+        position
+    })
+}
+
+/// The row-major index of a position.
+pub fn flat(sizes: &[usize], position: &[usize]) -> usize {
+    sizes.iter().zip(position).fold(0, |index, (&size, &at)| index * size + at)
+}

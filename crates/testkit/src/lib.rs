@@ -1,0 +1,32 @@
+//! Runs operator cases on a GPU and on the reference, and compares; for tests only.
+
+mod gpu;
+mod tolerance;
+
+use std::collections::HashMap;
+
+use etwgpu_graph::ValueId;
+use etwgpu_kernels::cases::Case;
+use etwgpu_kernels::reference::{Array, evaluate};
+use etwgpu_kernels::storage::Storage;
+use etwgpu_kernels::{Live, LowerError, LowerOptions, Lowered, lower::Planner};
+use etwgpu_record::Caps;
+
+pub use gpu::{open, run};
+pub use tolerance::{Tolerance, compare};
+
+/// Plans a case at its live sizes.
+pub fn lower(case: &Case, live: &Live, caps: &Caps, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    let storage = Storage::of(&case.graph);
+    etwgpu_kernels::lower(&Planner { graph: &case.graph, storage: &storage, caps, options }, live)
+}
+
+/// What the host would receive from the reference, in the order of the graph's outputs, and the sizes of everything.
+pub fn reference(case: &Case) -> (Vec<Array>, Live) {
+    let mut live = case.given();
+    let mut arrays: HashMap<ValueId, Array> = case.arrays();
+    if let Err(error) = evaluate(&case.graph, &mut live, &mut arrays) {
+        panic!("{}: the reference refuses: {error}", case.name);
+    }
+    (case.graph.outputs.iter().map(|id| arrays[id].clone()).collect(), live)
+}

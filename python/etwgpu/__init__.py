@@ -1,7 +1,7 @@
 """The `etwgpu` command.
 
-`info`, `dump`, `explain` and `bench` are the planner's, a program of its own; `run` and `generate` go through
-ExecuTorch's runtime. A package apart from executorch_wgpu, because importing that one loads PyTorch and the runtime.
+`run` and `generate` go through ExecuTorch's runtime; all else is the planner's, a program of its own in Rust. This
+package stands apart from executorch_wgpu, because importing that one loads PyTorch and the runtime.
 """
 
 import argparse
@@ -10,14 +10,16 @@ import os
 import sys
 from pathlib import Path
 
-TOOL_COMMANDS = ("info", "dump", "explain", "bench")
+TOOL_COMMANDS = ("info", "dump", "explain", "knobs", "check", "bench")
 
 USAGE = """etwgpu: run ExecuTorch programs on the GPU through wgpu
 
   etwgpu info                                   the adapter, its features and limits, and what is made of them
   etwgpu dump MODEL.pte --stop-after STAGE      the program as text after parse, decode, passes or lower
   etwgpu explain MODEL.pte [--shape ...]        the route that each step takes, and why not another
-  etwgpu bench ...                              measure the planner and the GPU
+  etwgpu knobs                                  every setting and its value
+  etwgpu check MODELS_DIR [NAME...]             run models against their goldens, without ExecuTorch
+  etwgpu bench MODEL.pte                        measure a decoder, without ExecuTorch
   etwgpu run MODEL.pte --input X ...            run once through ExecuTorch's runtime
   etwgpu generate MODEL.pte --tokenizer T --prompt P
                                                 generate text through ExecuTorch's LLM runner

@@ -47,6 +47,7 @@ class LoadingBar:
     def __init__(self, total: int, terminal: bool):
         self.total = max(total, 1)
         self.stream = os.fdopen(os.dup(2), "w") if terminal else None
+        self.drawn = False
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.draw, daemon=True)
         self.thread.start()
@@ -61,13 +62,15 @@ class LoadingBar:
             bar = "#" * filled + "-" * (30 - filled)
             self.stream.write(f"\rloading [{bar}] {part:4.0%} {time.monotonic() - start:5.1f} s")
             self.stream.flush()
+            self.drawn = True
 
     def close(self) -> None:
         if not self.done.is_set():
             self.done.set()
             self.thread.join()
-            if self.stream is not None:
+            if self.drawn:
                 self.stream.write("\r" + " " * 60 + "\r")
+            if self.stream is not None:
                 self.stream.close()
 
 

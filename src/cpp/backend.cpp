@@ -85,8 +85,12 @@ class EvalueCall final : public Call {
     if (value.isInt()) {
       view.kind = ArgKind::Int;
       view.int_value = value.toInt();
-    } else if (value.isTensor() && is_contiguous(value.toTensor())) {
+    } else if (value.isTensor()) {
       const Tensor& tensor = value.toTensor();
+      if (!is_contiguous(tensor)) {
+        ET_LOG(Error, "executorch_wgpu: argument %zu is not contiguous; export without channels_last inputs", index);
+        return view;
+      }
       view.kind = ArgKind::Tensor;
       view.scalar_type = static_cast<std::int8_t>(tensor.scalar_type());
       view.rank = static_cast<std::size_t>(tensor.dim());

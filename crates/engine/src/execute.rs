@@ -13,7 +13,7 @@ use crate::pipelines::Pipeline;
 use crate::profile::{Span, Timer};
 
 /// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
-const SPIN: Duration = Duration::from_micros(500);
+const SPIN: Duration = Duration::from_millis(2);
 
 /// Largest time a single run may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -25,6 +25,11 @@ pub struct Prepared {
     params: Option<Buffer>,
     params_image: Vec<u8>,
     params_dirty: bool,
+    /// Words of the parameters that follow symbolic integers: byte position and graph value.
+    live_params: Vec<(usize, u32)>,
+    /// The launches of the next run, encoded while the last one ran.
+    next: Option<wgpu::CommandBuffer>,
+    mapped: Arc<AtomicBool>,
     outputs: Vec<Output>,
     staging: Option<Buffer>,
     staging_size: u64,
@@ -109,14 +114,45 @@ impl Prepared {
             }
         };
         gpu.check()?;
+        let words = recording.dispatches.iter().zip(&offsets);
+        let live_params = words
+            .flat_map(|(d, &offset)| d.live_params.iter().map(move |l| (offset + l.word as usize * 4, l.value)))
+            .collect();
         let params_dirty = params.is_some();
-        Ok(Self { steps, buffers, params, params_image, params_dirty, outputs, staging, staging_size })
+        Ok(Self {
+            steps,
+            buffers,
+            params,
+            params_image,
+            params_dirty,
+            live_params,
+            next: None,
+            mapped: Arc::default(),
+            outputs,
+            staging,
+            staging_size,
+        })
+    }
+
+    /// Writes symbolic integers into the parameters that follow them.
+    pub fn set_integers(&mut self, value: impl Fn(u32) -> i64) {
+        for &(at, id) in &self.live_params {
+            let bytes = (value(id) as u32).to_le_bytes();
+            let word = &mut self.params_image[at..at + 4];
+            if word != bytes {
+                word.copy_from_slice(&bytes);
+                self.params_dirty = true;
+            }
+        }
     }
 
     /// Replaces parameters and grid of one launch from the next run on.
     pub fn patch(&mut self, patch: &Patch<'_>) {
         let step = &mut self.steps[patch.dispatch];
-        step.grid = patch.grid;
+        if step.grid != patch.grid {
+            step.grid = patch.grid;
+            self.next = None;
+        }
         let bytes: &[u8] = bytemuck::cast_slice(patch.params);
         let image = &mut self.params_image[step.params_offset..step.params_offset + step.params_len];
         if image != bytes {
@@ -147,14 +183,17 @@ impl Prepared {
             stats.uploads += 1;
         }
         let timer = profile.as_ref().and_then(|_| Timer::new(gpu, self.active().count()));
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        stats.dispatches = match &timer {
-            Some(timer) => self.encode_timed(&mut encoder, timer),
-            None => self.encode(&mut encoder),
+        stats.dispatches = self.active().count();
+        let commands = match (&timer, self.next.take()) {
+            (None, Some(ready)) => ready,
+            (timer, _) => self.encode(gpu, timer.as_ref()),
         };
-        self.encode_outputs(&mut encoder);
-        let index = gpu.queue.submit([encoder.finish()]);
+        let index = gpu.queue.submit([commands]);
         self.params_dirty = false;
+        self.map_outputs();
+        if timer.is_none() {
+            self.next = Some(self.encode(gpu, None));
+        }
         let started = Instant::now();
         let result = self.read_back(gpu, index, sink);
         stats.wait = started.elapsed();
@@ -170,28 +209,26 @@ impl Prepared {
         self.steps.iter().enumerate().filter(|(_, step)| !step.grid.contains(&0))
     }
 
-    /// Every launch in one pass.
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder) -> usize {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
-        let mut count = 0;
-        for (_, step) in self.active() {
-            step.encode(&mut pass);
-            count += 1;
+    /// Every launch in one pass, or, with a timer, each in a pass of its own between two timestamps.
+    fn encode(&self, gpu: &Gpu, timer: Option<&Timer>) -> wgpu::CommandBuffer {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        match timer {
+            None => {
+                let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes: None };
+                let mut pass = encoder.begin_compute_pass(&desc);
+                self.active().for_each(|(_, step)| step.encode(&mut pass));
+            }
+            Some(timer) => {
+                for (count, (_, step)) in self.active().enumerate() {
+                    let timestamp_writes = Some(timer.writes(count));
+                    let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                    step.encode(&mut encoder.begin_compute_pass(&desc));
+                }
+                timer.resolve(&mut encoder);
+            }
         }
-        count
-    }
-
-    /// Every launch in a pass of its own, between two timestamps.
-    fn encode_timed(&self, encoder: &mut wgpu::CommandEncoder, timer: &Timer) -> usize {
-        let mut count = 0;
-        for (_, step) in self.active() {
-            let timestamp_writes = Some(timer.writes(count));
-            let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-            step.encode(&mut encoder.begin_compute_pass(&desc));
-            count += 1;
-        }
-        timer.resolve(encoder);
-        count
+        self.encode_outputs(&mut encoder);
+        encoder.finish()
     }
 
     fn encode_outputs(&self, encoder: &mut wgpu::CommandEncoder) {
@@ -200,6 +237,30 @@ impl Prepared {
             let size = output.size.next_multiple_of(4);
             encoder.copy_buffer_to_buffer(&output.source.0, 0, &staging.0, output.staged_at, size);
         }
+    }
+
+    /// Asks for the outputs as soon as the device has written them.
+    fn map_outputs(&self) {
+        let Some(staging) = &self.staging else { return };
+        self.mapped.store(false, Ordering::Release);
+        let signal = self.mapped.clone();
+        let slice = staging.0.slice(..self.staging_size);
+        slice.map_async(wgpu::MapMode::Read, move |result| signal.store(result.is_ok(), Ordering::Release));
+    }
+
+    /// Waits for the outputs, first awake, then asleep.
+    fn wait_mapped(&self, gpu: &Gpu, index: wgpu::SubmissionIndex) -> Result<(), EngineError> {
+        // A device that is this CPU needs the core that spinning would take.
+        let spin = if gpu.caps().is_cpu { Duration::ZERO } else { SPIN };
+        let deadline = Instant::now() + spin;
+        while !self.mapped.load(Ordering::Acquire) && Instant::now() < deadline {
+            let _ = gpu.device.poll(wgpu::PollType::Poll);
+            std::hint::spin_loop();
+        }
+        if !self.mapped.load(Ordering::Acquire) {
+            gpu.wait(index, TIMEOUT)?;
+        }
+        gpu.check()
     }
 
     fn read_back(
@@ -211,19 +272,8 @@ impl Prepared {
         let Some(staging) = &self.staging else {
             return gpu.wait(index, TIMEOUT);
         };
-        let mapped = Arc::new(AtomicBool::new(false));
-        let signal = mapped.clone();
+        self.wait_mapped(gpu, index)?;
         let slice = staging.0.slice(..self.staging_size);
-        slice.map_async(wgpu::MapMode::Read, move |result| signal.store(result.is_ok(), Ordering::Release));
-        let deadline = Instant::now() + SPIN;
-        while !mapped.load(Ordering::Acquire) && Instant::now() < deadline {
-            let _ = gpu.device.poll(wgpu::PollType::Poll);
-            std::hint::spin_loop();
-        }
-        if !mapped.load(Ordering::Acquire) {
-            gpu.wait(index, TIMEOUT)?;
-        }
-        gpu.check()?;
         let view = slice.get_mapped_range().map_err(|e| EngineError::Validation(e.to_string()))?;
         let mut result = Ok(());
         for (position, output) in self.outputs.iter().enumerate() {

@@ -162,6 +162,12 @@ impl<'a> NodeCx<'a> {
         id.and_then(|id| self.int_of(id)).ok_or_else(|| self.mismatch(index, "an integer"))
     }
 
+    /// The symbolic integer at argument `index`, if it is one.
+    pub fn symbolic(&self, index: usize) -> Option<ValueId> {
+        let id = self.node().args.get(index).copied()?;
+        matches!(self.graph.value(id), Value::SymInt).then_some(id)
+    }
+
     /// Integer at argument `index`, or `default` where there is none.
     pub fn int_or(&self, index: usize, default: i64) -> Result<i64, OpError> {
         match self.value(index) {

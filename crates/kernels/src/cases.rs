@@ -7,9 +7,11 @@ use std::collections::HashMap;
 
 use etwgpu_graph::{Constant, ConstantId, ConstantSource, DType, Dims, Graph, Node, Tensor, Value, ValueId};
 
-use crate::live::{Dirty, Live, LiveError, propagate};
+use crate::fuse;
+use crate::live::{Dirty, Journal, Live, LiveError, propagate};
 use crate::ops::{
-    binary, copy, embedding_q4, gather, linear, qparams, rms_norm, rope, scalar, sdpa, strided, unary,
+    binary, compare, copy, embedding_q4, expand, fill, gather, linear, logical, matmul,
+    permute, qparams, rms_norm, rope, scalar, sdpa, select_where, softmax, strided, unary,
 };
 use crate::reference::Array;
 
@@ -17,25 +19,36 @@ use crate::reference::Array;
 pub fn all() -> Vec<Case> {
     let tables: &[fn() -> Vec<Case>] = &[
         binary::cases::all,
+        compare::cases::all,
         copy::cases::all,
         embedding_q4::cases::all,
+        expand::cases::all,
+        fill::cases::all,
         gather::cases::all,
         linear::cases::all,
+        logical::cases::all,
+        matmul::cases::all,
+        permute::cases::all,
         qparams::cases::all,
         rms_norm::cases::all,
         rope::cases::all,
         scalar::cases::all,
         sdpa::cases::all,
+        select_where::cases::all,
+        softmax::cases::all,
         strided::cases::all,
         unary::cases::all,
+        fuse::cases::all,
     ];
     tables.iter().flat_map(|table| table()).collect()
 }
 
-/// Routes of every family of operators that has a choice.
+/// Routes of every family of operators that has a choice, and the fusions.
 pub fn routes() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
+        ("fuse", fuse::names()),
         ("linear", linear::ROUTES.iter().map(|r| r.name).collect()),
+        ("matmul", matmul::ROUTES.iter().map(|r| r.name).collect()),
         ("sdpa", sdpa::ROUTES.iter().map(|r| r.name).collect()),
     ]
 }
@@ -74,7 +87,7 @@ impl Case {
     /// Live sizes and integers of the run.
     pub fn live(&self) -> Result<Live, LiveError> {
         let mut live = self.given();
-        propagate(&self.graph, &mut live, Dirty::all(&self.graph))?;
+        propagate(&self.graph, &mut live, Dirty::all(&self.graph), &mut Journal::default())?;
         Ok(live)
     }
 

@@ -31,13 +31,53 @@ impl Live {
     }
 }
 
-/// What a propagation changed.
+/// What a propagation changed, so that it can be taken back.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changes {
-    /// Some tensor has other sizes than before.
-    pub resized: bool,
-    /// Nodes that take a symbolic integer which changed.
-    pub stale_nodes: Vec<usize>,
+pub struct Journal {
+    dims: Vec<(ValueId, Dims)>,
+    ints: Vec<(ValueId, i64)>,
+    host: Vec<(ValueId, Option<Vec<i64>>)>,
+}
+
+impl Journal {
+    /// Whether some tensor has other sizes than before.
+    pub fn resized(&self) -> bool {
+        !self.dims.is_empty()
+    }
+
+    /// Gives a tensor other sizes.
+    pub fn set_dims(&mut self, live: &mut Live, id: ValueId, dims: Dims) {
+        let before = std::mem::replace(&mut live.dims[id.index()], dims);
+        self.dims.push((id, before));
+    }
+
+    /// Gives a symbolic integer another value.
+    pub fn set_int(&mut self, live: &mut Live, id: ValueId, value: i64) {
+        let before = std::mem::replace(&mut live.ints[id.index()], value);
+        self.ints.push((id, before));
+    }
+
+    /// Notes other elements of a host input.
+    pub fn set_host(&mut self, live: &mut Live, id: ValueId, values: Vec<i64>) {
+        let before = live.host.insert(id, values);
+        self.host.push((id, before));
+    }
+
+    /// Takes every change back, the last one first.
+    pub fn undo(self, live: &mut Live) {
+        for (id, dims) in self.dims.into_iter().rev() {
+            live.dims[id.index()] = dims;
+        }
+        for (id, value) in self.ints.into_iter().rev() {
+            live.ints[id.index()] = value;
+        }
+        for (id, values) in self.host.into_iter().rev() {
+            match values {
+                Some(values) => live.host.insert(id, values),
+                None => live.host.remove(&id),
+            };
+        }
+    }
 }
 
 /// A node that refuses the live sizes or values.
@@ -84,9 +124,8 @@ impl Dirty {
 
 /// Recomputes, in execution order, the sizes and integers that depend on `dirty` values.
 ///
-/// On error `live` is half updated; callers keep the state they had.
-pub fn propagate(graph: &Graph, live: &mut Live, mut dirty: Dirty) -> Result<Changes, LiveError> {
-    let mut changes = Changes::default();
+/// On error `live` is half updated; `journal` takes it back.
+pub fn propagate(graph: &Graph, live: &mut Live, mut dirty: Dirty, journal: &mut Journal) -> Result<(), LiveError> {
     for (index, node) in graph.nodes.iter().enumerate() {
         let fail = |error| LiveError { node: index, op: node.op.clone(), error };
         let depends = node.args.iter().any(|&id| is_dirty(graph, &dirty, id));
@@ -101,7 +140,7 @@ pub fn propagate(graph: &Graph, live: &mut Live, mut dirty: Dirty) -> Result<Cha
                 let value = eval(&cx).map_err(fail)?;
                 for &out in &node.outs {
                     if live.ints[out.index()] != value {
-                        live.ints[out.index()] = value;
+                        journal.set_int(live, out, value);
                         dirty.mark(out);
                     }
                 }
@@ -111,30 +150,18 @@ pub fn propagate(graph: &Graph, live: &mut Live, mut dirty: Dirty) -> Result<Cha
                 for (&out, dims) in node.outs.iter().zip(&shapes) {
                     check_bound(graph, out, dims).map_err(fail)?;
                     if live.dims[out.index()] != *dims {
-                        live.dims[out.index()] = dims.clone();
+                        journal.set_dims(live, out, dims.clone());
                         dirty.mark(out);
-                        changes.resized = true;
                     }
-                }
-                if takes_changed_integer(graph, &dirty, index) {
-                    changes.stale_nodes.push(index);
                 }
             }
         }
     }
-    Ok(changes)
+    Ok(())
 }
 
 fn is_dirty(graph: &Graph, dirty: &Dirty, id: ValueId) -> bool {
     dirty.is(id) || matches!(graph.value(id), Value::List(items) if items.iter().any(|&i| dirty.is(i)))
-}
-
-fn takes_changed_integer(graph: &Graph, dirty: &Dirty, node: usize) -> bool {
-    let is_changed = |id: ValueId| dirty.is(id) && matches!(graph.value(id), Value::SymInt);
-    graph.nodes[node].args.iter().any(|&id| match graph.value(id) {
-        Value::List(items) => items.iter().any(|&i| is_changed(i)),
-        _ => is_changed(id),
-    })
 }
 
 /// Live sizes may not exceed what the exporter declared: the host sized its own tensors by that bound.

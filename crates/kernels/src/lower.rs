@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use etwgpu_graph::{Graph, ValueId};
 use etwgpu_record::{
-    Access, Binding, BufferDesc, BufferId, Caps, Dispatch, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
+    Access, Binding, BufferDesc, BufferId, Caps, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
     assign_slots,
 };
 use thiserror::Error;
@@ -49,6 +49,8 @@ pub struct NodePlan {
     pub dispatches: Range<usize>,
     /// Routes considered for it, in order of preference.
     pub considered: Vec<Considered>,
+    /// Whether symbolic integers decide more than live parameters: the node is lowered again when they change.
+    pub follows_integers: bool,
 }
 
 /// A recording and how it came about.
@@ -83,45 +85,32 @@ pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> 
     let mut buffers = Buffers::default();
     for index in 0..planner.graph.nodes.len() {
         let start = lowered.recording.dispatches.len();
-        let mut considered = decide_group(planner, live, index, &mut lowered.fused);
+        let mut plan = NodePlan { considered: decide_group(planner, live, index, &mut lowered.fused), ..NodePlan::default() };
         if let Some(unit) = Unit::at(planner, &lowered.fused, index) {
-            considered.extend(lower_unit(planner, live, unit, &mut lowered.recording, &mut buffers)?);
+            lower_unit(planner, live, unit, &mut lowered.recording, &mut buffers, &mut plan)?;
         }
-        lowered.plans.push(NodePlan { dispatches: start..lowered.recording.dispatches.len(), considered });
+        plan.dispatches = start..lowered.recording.dispatches.len();
+        lowered.plans.push(plan);
     }
     record_outputs(planner, live, &mut lowered.recording, &mut buffers);
     assign_slots(&mut lowered.recording, KEEP_APART);
     Ok(lowered)
 }
 
-/// Records one node's work again, for integers that changed while sizes did not; returns where it stands.
+/// Records the work that stands at one node again, for integers that changed while sizes did not.
 ///
-/// Buffers are numbered afresh: only shaders, parameters and grids compare with the full recording. None when a group
-/// no longer runs as it did.
+/// Buffers are numbered afresh: only shaders, parameters and grids compare with the full recording.
 pub fn relower(
     planner: &Planner<'_>,
     live: &Live,
     lowered: &Lowered,
     index: usize,
-) -> Result<Option<(usize, Vec<Dispatch>)>, LowerError> {
-    let mut at = index;
-    if let Some(group) = planner.groups.of_node(index) {
-        let nodes = planner.groups.get(group).nodes();
-        let first = nodes.first().copied().unwrap_or(index);
-        let mut fused = lowered.fused.clone();
-        decide_group(planner, live, first, &mut fused);
-        if fused != lowered.fused {
-            return Ok(None);
-        }
-        if fused[group] {
-            at = nodes.last().copied().unwrap_or(index);
-        }
-    }
+) -> Result<Vec<Dispatch>, LowerError> {
     let mut recording = Recording::default();
-    if let Some(unit) = Unit::at(planner, &lowered.fused, at) {
-        lower_unit(planner, live, unit, &mut recording, &mut Buffers::default())?;
+    if let Some(unit) = Unit::at(planner, &lowered.fused, index) {
+        lower_unit(planner, live, unit, &mut recording, &mut Buffers::default(), &mut NodePlan::default())?;
     }
-    Ok(Some((at, recording.dispatches)))
+    Ok(recording.dispatches)
 }
 
 /// What is lowered at one place: a node, or the group that ends there.
@@ -166,18 +155,21 @@ fn lower_unit(
     unit: Unit,
     recording: &mut Recording,
     buffers: &mut Buffers,
-) -> Result<Vec<Considered>, LowerError> {
+    plan: &mut NodePlan,
+) -> Result<(), LowerError> {
     let (Unit::Node(index) | Unit::Group { last: index, .. }) = unit;
     let node = &planner.graph.nodes[index];
     let fail = |error| LowerError { node: index, op: node.op.clone(), error };
     let cx = NodeCx { graph: planner.graph, live, index };
-    let mut lower = Lower { cx, planner, recording, buffers, considered: Vec::new() };
+    let mut lower = Lower { cx, planner, recording, buffers, considered: Vec::new(), follows_integers: false };
     match unit {
         Unit::Group { group, .. } => planner.groups.get(group).record(&mut lower),
         Unit::Node(_) => record_node(&mut lower),
     }
     .map_err(fail)?;
-    Ok(lower.considered)
+    plan.considered.append(&mut lower.considered);
+    plan.follows_integers = lower.follows_integers;
+    Ok(())
 }
 
 fn record_node(lower: &mut Lower<'_>) -> Result<(), OpError> {
@@ -261,6 +253,7 @@ pub struct Lower<'a> {
     recording: &'a mut Recording,
     buffers: &'a mut Buffers,
     considered: Vec<Considered>,
+    follows_integers: bool,
 }
 
 /// A launch under construction.
@@ -316,8 +309,18 @@ impl Lower<'_> {
         Binding { buffer, offset: 0, size: padded(size), access: Access::ReadWrite }
     }
 
+    /// Says that what is recorded depends on the values of symbolic integers, beyond live parameters.
+    pub fn follow_integers(&mut self) {
+        self.follows_integers = true;
+    }
+
     /// Adds a launch, after checking it against the device's limits.
     pub fn launch(&mut self, launch: Launch) -> Result<(), OpError> {
+        self.launch_live(launch, &[])
+    }
+
+    /// Adds a launch some of whose parameter words are symbolic integers: word and value.
+    pub fn launch_live(&mut self, launch: Launch, live: &[(u32, Option<ValueId>)]) -> Result<(), OpError> {
         let caps = self.planner.caps;
         if let Some(binding) = launch.bindings.iter().find(|b| b.size > caps.max_binding) {
             return Err(crate::unsupported!(
@@ -342,9 +345,15 @@ impl Lower<'_> {
                 caps.max_grid
             ));
         }
+        if !caps.f16 && launch.shader.enables("f16") {
+            return Err(crate::unsupported!("{} needs f16 arithmetic, which the device lacks", launch.shader.label));
+        }
         let bytes = launch.bindings.iter().map(|b| b.size).sum();
         let Launch { shader, bindings, params, grid, ops } = launch;
-        self.recording.dispatches.push(Dispatch { shader, bindings, params, grid, node: self.cx.index as u32, bytes, ops });
+        let live_params =
+            live.iter().filter_map(|&(word, value)| Some(LiveParam { word, value: value?.0 })).collect();
+        let node = self.cx.index as u32;
+        self.recording.dispatches.push(Dispatch { shader, bindings, params, live_params, grid, node, bytes, ops });
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use crate::args::{NodeCx, OpError};
 use crate::invalid;
 use crate::live::Live;
 use crate::ops::{
-    binary, copy, embedding_q4, gather, linear, qparams, rms_norm, rope, scalar, sdpa, strided, unary,
+    binary, compare, copy, embedding_q4, expand, fill, gather, linear, logical, matmul,
+    permute, qparams, rms_norm, rope, scalar, sdpa, select_where, softmax, strided, unary,
 };
 
 /// Evaluates one node.
@@ -21,21 +22,78 @@ pub type Reference = fn(&mut Eval<'_>) -> Result<(), OpError>;
 /// The reference of every operator, by serialized name.
 pub const REFERENCES: &[(&str, Reference)] = &[
     ("add", scalar::reference::add),
+    ("aten._log_softmax.default", softmax::reference::log_softmax),
+    ("aten._softmax.default", softmax::reference::softmax),
+    ("aten.abs.default", unary::reference::abs),
     ("aten.add.Tensor", binary::reference::add),
+    ("aten.addmm.default", matmul::reference::addmm),
     ("aten.alias_copy.default", copy::reference::same_sizes),
+    ("aten.bitwise_and.Tensor", logical::reference::and),
+    ("aten.bitwise_not.default", logical::reference::not),
+    ("aten.bitwise_or.Tensor", logical::reference::or),
+    ("aten.bitwise_xor.Tensor", logical::reference::xor),
+    ("aten.bmm.default", matmul::reference::matmul),
+    ("aten.clamp.default", unary::reference::clamp),
     ("aten.clone.default", copy::reference::same_sizes),
+    ("aten.cos.default", unary::reference::cos),
+    ("aten.div.Tensor", binary::reference::div),
+    ("aten.div.Tensor_mode", binary::reference::div_mode),
     ("aten.embedding.default", gather::reference::embedding),
+    ("aten.eq.Scalar", compare::reference::eq),
+    ("aten.eq.Tensor", compare::reference::eq),
+    ("aten.exp.default", unary::reference::exp),
+    ("aten.expand_copy.default", expand::reference::expand),
+    ("aten.full.default", fill::reference::full),
+    ("aten.full_like.default", fill::reference::full_like),
+    ("aten.ge.Scalar", compare::reference::ge),
+    ("aten.ge.Tensor", compare::reference::ge),
+    ("aten.gelu.default", unary::reference::gelu),
+    ("aten.gt.Scalar", compare::reference::gt),
+    ("aten.gt.Tensor", compare::reference::gt),
+    ("aten.hardswish.default", unary::reference::hardswish),
+    ("aten.hardtanh.default", unary::reference::clamp),
     ("aten.index.Tensor", gather::reference::index),
+    ("aten.le.Scalar", compare::reference::le),
+    ("aten.le.Tensor", compare::reference::le),
+    ("aten.leaky_relu.default", unary::reference::leaky_relu),
     ("aten.linear.default", linear::reference::float),
+    ("aten.logical_and.default", logical::reference::and),
+    ("aten.logical_not.default", logical::reference::not),
+    ("aten.logical_or.default", logical::reference::or),
+    ("aten.logical_xor.default", logical::reference::xor),
+    ("aten.lt.Scalar", compare::reference::lt),
+    ("aten.lt.Tensor", compare::reference::lt),
+    ("aten.maximum.default", binary::reference::maximum),
+    ("aten.minimum.default", binary::reference::minimum),
+    ("aten.mm.default", matmul::reference::matmul),
     ("aten.mul.Tensor", binary::reference::mul),
+    ("aten.ne.Scalar", compare::reference::ne),
+    ("aten.ne.Tensor", compare::reference::ne),
+    ("aten.neg.default", unary::reference::neg),
+    ("aten.ones.default", fill::reference::ones),
+    ("aten.ones_like.default", fill::reference::ones_like),
+    ("aten.permute.default", permute::reference::permute),
+    ("aten.permute_copy.default", permute::reference::permute),
+    ("aten.pow.Tensor_Scalar", unary::reference::pow),
+    ("aten.relu.default", unary::reference::relu),
+    ("aten.round.default", unary::reference::round),
+    ("aten.rsqrt.default", unary::reference::rsqrt),
+    ("aten.scalar_tensor.default", fill::reference::scalar_tensor),
     ("aten.select_copy.int", strided::reference::select),
     ("aten.sigmoid.default", unary::reference::sigmoid),
+    ("aten.sin.default", unary::reference::sin),
     ("aten.slice_copy.Tensor", strided::reference::slice),
+    ("aten.sqrt.default", unary::reference::sqrt),
     ("aten.squeeze_copy.dim", copy::reference::squeeze),
     ("aten.squeeze_copy.dims", copy::reference::squeeze),
     ("aten.sub.Tensor", binary::reference::sub),
+    ("aten.t_copy.default", permute::reference::transpose),
+    ("aten.tanh.default", unary::reference::tanh),
     ("aten.unsqueeze_copy.default", copy::reference::unsqueeze),
     ("aten.view_copy.default", copy::reference::view),
+    ("aten.where.self", select_where::reference::choose),
+    ("aten.zeros.default", fill::reference::zeros),
+    ("aten.zeros_like.default", fill::reference::zeros_like),
     ("custom_sdpa.default", sdpa::reference::custom),
     ("dim_order_ops._clone_dim_order.default", copy::reference::same_sizes),
     ("et_vk.apply_rotary_emb.default", rope::reference::pairs),
@@ -220,7 +278,7 @@ pub fn evaluate(graph: &Graph, live: &mut Live, arrays: &mut HashMap<ValueId, Ar
 
 /// The position of each element of a tensor, in row-major order.
 pub fn positions(sizes: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
-    (0..sizes.iter().product()).map(|flat| {
+    (0..sizes.iter().product()).map(move |flat| {
         let mut rest: usize = flat;
         let mut position = vec![0; sizes.len()];
         for (at, &size) in position.iter_mut().zip(sizes).rev() {

@@ -20,6 +20,7 @@ const MODULES: &[(&str, &str)] = &[
     ("packed", include_str!("../wgsl/packed.wgsl")),
     ("qparams", include_str!("../wgsl/qparams.wgsl")),
     ("reduce", include_str!("../wgsl/reduce.wgsl")),
+    ("splits", include_str!("../wgsl/splits.wgsl")),
 ];
 
 /// A template with the constants and flags of one variant.

@@ -8,7 +8,7 @@ use etwgpu_kernels::cases::{self, Case};
 use etwgpu_kernels::reference::Array;
 use etwgpu_kernels::{LowerOptions, Lowered};
 use etwgpu_record::Caps;
-use etwgpu_testkit::{compare, lower, open, reference, run};
+use etwgpu_testkit::{choices, compare, lower, open, reference, run};
 
 /// What the device can pretend to be.
 fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
@@ -36,7 +36,7 @@ fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
 /// Cases run by route, those that a variant cannot run, and what went wrong.
 #[derive(Default)]
 struct Tally {
-    runs: BTreeMap<String, usize>,
+    runs: BTreeMap<&'static str, usize>,
     variants: BTreeMap<&'static str, usize>,
     refused: usize,
     failures: Vec<String>,
@@ -47,8 +47,8 @@ fn taken(lowered: &Lowered) -> Vec<&'static str> {
     considered.filter(|c| c.refusal.is_none()).map(|c| c.route).collect()
 }
 
-/// Runs one case on each variant with each route forced; equal recordings run once.
-fn try_case(case: &Case, routes: &[&'static str], tally: &Mutex<Tally>) {
+/// Runs one case on each variant with each choice; equal recordings run once.
+fn try_case(case: &Case, choices: &[LowerOptions], tally: &Mutex<Tally>) {
     let gpu = open();
     let fail = |text: String| tally.lock().unwrap().failures.push(format!("{}: {text}", case.name));
     let live = match case.live() {
@@ -58,9 +58,8 @@ fn try_case(case: &Case, routes: &[&'static str], tally: &Mutex<Tally>) {
     let (want, _) = reference(case);
     let mut done: Vec<Lowered> = Vec::new();
     for (variant, caps) in variants(gpu.caps()) {
-        for &route in std::iter::once(&"").chain(routes) {
-            let options = LowerOptions { prefer: vec![route.to_owned()], avoid: Vec::new() };
-            let lowered = match lower(case, &live, &caps, &options) {
+        for options in choices {
+            let lowered = match lower(case, &live, &caps, options) {
                 Ok(lowered) => lowered,
                 Err(error) if variant == "device" => return fail(format!("lowering: {error}")),
                 Err(_) => {
@@ -68,17 +67,17 @@ fn try_case(case: &Case, routes: &[&'static str], tally: &Mutex<Tally>) {
                     continue;
                 }
             };
-            let took = taken(&lowered);
-            if !route.is_empty() && !took.contains(&route) {
-                continue;
-            }
-            if let Some(name) = took.first().filter(|_| !route.is_empty()) {
-                *tally.lock().unwrap().runs.entry((*name).to_owned()).or_default() += 1;
-            }
             if done.iter().any(|other| other.recording == lowered.recording) {
                 continue;
             }
-            *tally.lock().unwrap().variants.entry(variant).or_default() += 1;
+            let took = taken(&lowered);
+            {
+                let mut tally = tally.lock().unwrap();
+                *tally.variants.entry(variant).or_default() += 1;
+                for &route in &took {
+                    *tally.runs.entry(route).or_default() += 1;
+                }
+            }
             let outcome = run(&gpu, case, &live, &lowered).and_then(|got| compare_all(&got, &want));
             if let Err(error) = outcome {
                 fail(format!("{variant}, {took:?}: {error}"));
@@ -104,14 +103,14 @@ fn uses_half(case: &Case) -> bool {
 fn check(wanted: impl Fn(&str) -> bool) -> Tally {
     let has_half = open().caps().f16;
     let cases: Vec<Case> = cases::all().into_iter().filter(|c| wanted(&c.name) && (has_half || !uses_half(c))).collect();
-    let routes: Vec<&'static str> = cases::routes().into_iter().flat_map(|(_, names)| names).collect();
+    let choices = choices();
     let tally = Mutex::new(Tally::default());
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    try_case(case, &routes, &tally);
+                    try_case(case, &choices, &tally);
                 }
             });
         }

@@ -6,7 +6,8 @@ struct Params {
     batch: u32,
     seq: u32,
     heads: u32,
-    context: u32,
+    // Keys from `position` on.
+    new_keys: u32,
     position: u32,
     scale: f32,
     q_batch: u32,
@@ -19,8 +20,6 @@ struct Params {
     mask_head: u32,
     mask_seq: u32,
     mask_key: u32,
-    splits: u32,
-    split_len: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 
@@ -28,12 +27,17 @@ const QUADS = D / 4u;
 // Stands for minus infinity where a difference of two of them must stay finite.
 const HIDDEN = -1e30;
 
+// Keys that any query may see.
+fn context() -> u32 {
+    return p.position + p.new_keys;
+}
+
 // Keys that query row s sees.
 fn visible(s: u32) -> u32 {
 #ifdef CAUSAL
-    return min(p.position + s + 1u, p.context);
+    return min(p.position + s + 1u, context());
 #else
-    return p.context;
+    return context();
 #endif
 }
 

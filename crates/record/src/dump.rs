@@ -8,7 +8,7 @@
 //! dispatches
 //! d0 #0 q4_gemv grid [3,1,1], 2064 bytes, 2304 ops
 //!   read b0[0..384], read b1[0..1536], read_write b2[0..144]
-//!   params rows=3 eps=1e-5
+//!   params rows=3(%5) eps=1e-5
 //! outputs
 //! o0 b2[0..144]
 //! totals
@@ -17,15 +17,15 @@
 //! work: 2064 bytes moved, 2304 ops
 //! ```
 //!
-//! Temporaries that share memory appear as one buffer; those that moved into another one's memory are left out.
+//! A parameter with a value behind it, such as `rows` above, follows that symbolic integer. Temporaries that share
+//! memory appear as one buffer; those that moved into another one's memory are left out.
+
+mod params;
 
 use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
 
 use crate::recording::{Access, Binding, BufferDesc, BufferId, Dispatch, Recording, WeightLayout};
-
-/// Largest word shown in decimal where its type is `u32`: larger ones are mostly bit patterns.
-const LARGEST_COUNT: u32 = 0x00ff_ffff;
 
 /// Sums over a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Display for Text<'_> {
             let bindings: Vec<String> = dispatch.bindings.iter().map(binding).collect();
             writeln!(f, "  {}", bindings.join(", "))?;
             if !dispatch.params.is_empty() {
-                writeln!(f, "  params {}", params(&shader.source, &dispatch.params))?;
+                writeln!(f, "  params {}", params::text(dispatch))?;
             }
         }
         writeln!(f, "outputs")?;
@@ -153,91 +153,10 @@ fn binding(binding: &Binding) -> String {
     format!("{access} b{}[{offset}..{}]", buffer.0, offset.saturating_add(*size))
 }
 
-/// Words under the names and types of the shader's `Params`, or in hexadecimal where those cannot be told.
-fn params(source: &str, words: &[u32]) -> String {
-    let Some(fields) = fields(source) else { return hex(words) };
-    let mut text = Vec::new();
-    for field in &fields {
-        // The host may leave out trailing padding, nothing else.
-        let Some(words) = words.get(field.at..field.at + field.words) else { return hex(words) };
-        let values: Vec<String> = words.iter().map(|&w| (field.show)(w)).collect();
-        text.push(match &values[..] {
-            [one] => format!("{}={one}", field.name),
-            several => format!("{}=[{}]", field.name, several.join(",")),
-        });
-    }
-    text.join(" ")
-}
-
-fn hex(words: &[u32]) -> String {
-    words.iter().map(|w| format!("{w:#x}")).collect::<Vec<_>>().join(" ")
-}
-
-/// A member of `Params`, in words.
-struct Field<'a> {
-    name: &'a str,
-    at: usize,
-    words: usize,
-    show: fn(u32) -> String,
-}
-
-/// The members of a module's `Params`; none when it has none or one has a type other than scalars, vectors of
-/// two or four, and arrays of vectors of four.
-fn fields(source: &str) -> Option<Vec<Field<'_>>> {
-    let (_, rest) = source.split_once("struct Params {")?;
-    let (body, _) = rest.split_once('}')?;
-    let mut at: usize = 0;
-    let mut fields = Vec::new();
-    let mut rest = body;
-    while let Some((name, tail)) = rest.split_once(':') {
-        let end = end_of_type(tail);
-        let (words, align, show) = layout(tail[..end].trim())?;
-        let start = at.next_multiple_of(align);
-        fields.push(Field { name: name.trim(), at: start, words, show });
-        at = start + words;
-        rest = tail[end..].trim_start_matches(',');
-    }
-    Some(fields).filter(|_| rest.trim().is_empty())
-}
-
-/// Length of the type at the start of `text`: up to a comma outside of angle brackets.
-fn end_of_type(text: &str) -> usize {
-    let mut depth = 0;
-    let ends = |c: char| {
-        depth += i32::from(c == '<') - i32::from(c == '>');
-        c == ',' && depth == 0
-    };
-    text.find(ends).unwrap_or(text.len())
-}
-
-/// Words, alignment in words, and the form of one word.
-fn layout(name: &str) -> Option<(usize, usize, fn(u32) -> String)> {
-    if let Some(inner) = name.strip_prefix("array<vec4<").and_then(|t| t.strip_suffix('>')) {
-        let (element, count) = inner.split_once(">,")?;
-        let count: usize = count.trim().parse().ok().filter(|&n| n <= 1024)?;
-        return Some((4 * count, 4, scalar(element)?));
-    }
-    for (prefix, width) in [("vec2<", 2), ("vec4<", 4)] {
-        if let Some(element) = name.strip_prefix(prefix).and_then(|t| t.strip_suffix('>')) {
-            return Some((width, width, scalar(element)?));
-        }
-    }
-    Some((1, 1, scalar(name)?))
-}
-
-fn scalar(name: &str) -> Option<fn(u32) -> String> {
-    match name {
-        "u32" => Some(|w| if w <= LARGEST_COUNT { w.to_string() } else { format!("{w:#x}") }),
-        "i32" => Some(|w| (w as i32).to_string()),
-        "f32" => Some(|w| format!("{:?}", f32::from_bits(w))),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OutputCopy, Shader, WeightKey};
+    use crate::{LiveParam, OutputCopy, Shader, WeightKey};
 
     fn recording() -> Recording {
         let mut recording = Recording::default();
@@ -253,9 +172,16 @@ mod tests {
         recording.outputs.push(OutputCopy { output: 0, buffer: BufferId(2), size: 144 });
         let source = "struct Params { rows: u32, eps: f32, shift: vec2<i32> }".into();
         let shader = Shader { label: "q4_gemv", source };
-        let params = vec![3, 1e-5f32.to_bits(), 1, u32::MAX];
-        let work = Dispatch { shader, bindings, params, grid: [3, 1, 1], node: 7, bytes: 2064, ops: 2304 };
-        recording.dispatches.push(work);
+        recording.dispatches.push(Dispatch {
+            shader,
+            bindings,
+            params: vec![3, 1e-5f32.to_bits(), 1, u32::MAX],
+            live_params: vec![LiveParam { word: 0, value: 5 }],
+            grid: [3, 1, 1],
+            node: 7,
+            bytes: 2064,
+            ops: 2304,
+        });
         recording
     }
 
@@ -269,7 +195,7 @@ b2 temp, 144 bytes, dispatches 0..=0, output
 dispatches
 d0 #7 q4_gemv grid [3,1,1], 2064 bytes, 2304 ops
   read b0[0..384], read b1[0..1536], read_write b2[0..144]
-  params rows=3 eps=1e-5 shift=[1,-1]
+  params rows=3(%5) eps=1e-5 shift=[1,-1]
 outputs
 o0 b2[0..144]
 totals
@@ -278,15 +204,5 @@ bytes: 144 temp, 1536 weights, 0 state, 384 inputs, 144 outputs
 work: 2064 bytes moved, 2304 ops
 ";
         assert_eq!(dump(&recording()), expected);
-    }
-
-    #[test]
-    fn params_follow_the_layout_of_uniforms() {
-        let source = "struct Params {\n    a: u32,\n    b: vec2<f32>,\n    c: array<vec4<u32>, 1>,\n}\nfn f() {}";
-        let words = [1, 99, 0x3f80_0000, 0, 4, 5, 6, 0x3f80_0000];
-        assert_eq!(params(source, &words), "a=1 b=[1.0,0.0] c=[4,5,6,0x3f800000]");
-        assert_eq!(params(source, &words[..7]), "0x1 0x63 0x3f800000 0x0 0x4 0x5 0x6", "too few words");
-        assert_eq!(params("struct Params { a: elem }", &[17]), "0x11", "a type that only the shader knows");
-        assert_eq!(params("", &[1, 2]), "0x1 0x2");
     }
 }

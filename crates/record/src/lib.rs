@@ -11,6 +11,6 @@ mod slots;
 pub use caps::{Caps, Subgroups};
 pub use dump::{Totals, dump};
 pub use recording::{
-    Access, Binding, BufferDesc, BufferId, Dispatch, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
+    Access, Binding, BufferDesc, BufferId, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
 };
 pub use slots::assign_slots;

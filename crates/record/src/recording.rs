@@ -107,6 +107,23 @@ pub struct Shader {
     pub source: Arc<str>,
 }
 
+/// A parameter word that is a symbolic integer of the graph: rewritten when the integer changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveParam {
+    /// Position in [`Dispatch::params`].
+    pub word: u32,
+    /// Graph value number of the integer.
+    pub value: u32,
+}
+
+impl Shader {
+    /// Whether the module asks for an extension; such lines come first.
+    pub fn enables(&self, extension: &str) -> bool {
+        let mut enabled = self.source.lines().map_while(|line| line.strip_prefix("enable ")?.strip_suffix(';'));
+        enabled.any(|name| name == extension)
+    }
+}
+
 /// One kernel launch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
@@ -116,6 +133,8 @@ pub struct Dispatch {
     pub bindings: Vec<Binding>,
     /// The uniform `Params`, word by word.
     pub params: Vec<u32>,
+    /// Words of `params` that follow symbolic integers.
+    pub live_params: Vec<LiveParam>,
     /// Workgroups; a zero skips the launch.
     pub grid: [u32; 3],
     /// Index of the graph node that asked for it.

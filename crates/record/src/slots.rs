@@ -89,6 +89,7 @@ mod tests {
                 shader: Shader { label: "copy", source: "".into() },
                 bindings: vec![bind(pair[0], Access::Read), bind(pair[1], Access::ReadWrite)],
                 params: vec![],
+                live_params: vec![],
                 grid: [1, 1, 1],
                 node: 0,
                 bytes: 0,

@@ -2,7 +2,7 @@
 
 use etwgpu_graph::{Graph, decode, parse};
 use etwgpu_kernels::fuse::Groups;
-use etwgpu_kernels::live::{Dirty, propagate};
+use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::Planner;
 use etwgpu_kernels::storage::Storage;
 use etwgpu_kernels::{Live, LowerOptions, passes};
@@ -34,7 +34,7 @@ pub fn analyse(processed: &[u8]) -> Result<Model, Error> {
     let mut graph = decode(&parse(processed)?)?;
     passes::run(&mut graph);
     let mut bound = Live::at_bound(&graph);
-    propagate(&graph, &mut bound, Dirty::all(&graph)).map_err(Error::Declared)?;
+    propagate(&graph, &mut bound, Dirty::all(&graph), &mut Journal::default()).map_err(Error::Declared)?;
     let storage = Storage::of(&graph);
     let groups = Groups::of(&graph, &storage);
     Ok(Model { graph, storage, groups, bound })

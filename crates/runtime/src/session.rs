@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use etwgpu_engine::{EngineError, Gpu, Patch, Prepared, RunStats, Span};
 use etwgpu_graph::{Dims, Graph, Value, ValueId, WeightSource, parse};
-use etwgpu_kernels::live::{Dirty, propagate};
+use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
-use etwgpu_record::{BufferDesc, BufferId};
+use etwgpu_record::{BufferDesc, BufferId, Dispatch};
 
 use crate::convert::{HostType, integers, to_gpu, to_host};
 use crate::device;
@@ -60,9 +60,9 @@ pub struct Session {
     resident: Resident,
     live: Live,
     plans: Vec<Plan>,
+    /// The plan of the last run.
+    current: Option<usize>,
     runs: u64,
-    /// Nodes that take symbolic integers, with those integers.
-    integer_nodes: Vec<(usize, Vec<ValueId>)>,
     /// Inputs that symbolic integers are read from.
     integer_inputs: Vec<ValueId>,
     /// Inputs that pick rows of a table, with the table's size.
@@ -87,6 +87,8 @@ struct Plan {
     lowered: Lowered,
     prepared: Prepared,
     inputs: Vec<(ValueId, BufferId)>,
+    /// Nodes to lower again when integers change.
+    follows_integers: Vec<usize>,
     last_run: u64,
 }
 
@@ -109,7 +111,6 @@ impl Session {
         );
         Ok(Self {
             live: model.bound.clone(),
-            integer_nodes: integer_nodes(&model.graph),
             integer_inputs: integer_inputs(&model.graph),
             row_inputs: row_inputs(&model),
             scratch: vec![Vec::new(); model.graph.inputs.len()],
@@ -118,6 +119,7 @@ impl Session {
             options,
             resident,
             plans: Vec::new(),
+            current: None,
             runs: 0,
         })
     }
@@ -147,22 +149,47 @@ impl Session {
                 host.len()
             )));
         }
-        let live = self.live_of(host)?;
-        self.check_rows(host)?;
-        resize_outputs(&self.model.graph, &live, host)?;
-        let index = self.plan_for(&live)?;
-        self.live = live;
+        let mut journal = Journal::default();
+        let plan = self.plan_for(host, &mut journal);
+        let index = match plan {
+            Ok(index) => index,
+            Err(error) => {
+                journal.undo(&mut self.live);
+                return Err(error);
+            }
+        };
         let stats = self.run_plan(index, host, spans)?;
         self.set_integers(host);
         Ok((index, stats))
     }
 
-    /// Live sizes and integers for the host's inputs.
-    fn live_of(&self, host: &mut dyn HostCall) -> Result<Live, Error> {
+    /// Takes over live sizes and integers, and finds or makes the plan for them.
+    fn plan_for(&mut self, host: &mut dyn HostCall, journal: &mut Journal) -> Result<usize, Error> {
+        self.take_inputs(host, journal)?;
+        self.check_rows(host)?;
+        resize_outputs(&self.model.graph, &self.live, host)?;
+        self.runs += 1;
+        let current = if journal.resized() { None } else { self.current };
+        let kept = current.or_else(|| self.plans.iter().position(|plan| plan.dims == self.live.dims));
+        let index = match kept {
+            Some(index) if self.refresh(index)? => index,
+            Some(index) => {
+                self.plans.remove(index);
+                self.add_plan()?
+            }
+            None => self.add_plan()?,
+        };
+        self.plans[index].last_run = self.runs;
+        self.current = Some(index);
+        Ok(index)
+    }
+
+    /// Reads sizes and integers of the host's inputs and propagates what changed.
+    fn take_inputs(&mut self, host: &mut dyn HostCall, journal: &mut Journal) -> Result<(), Error> {
         let graph = &self.model.graph;
-        let mut live = self.live.clone();
-        let mut dirty = Dirty::none(graph);
-        let first = self.runs == 0;
+        let live = &mut self.live;
+        // Before the first run the integers are those of the bound, not of any host.
+        let mut dirty = if self.runs == 0 { Dirty::all(graph) } else { Dirty::none(graph) };
         for (index, &id) in graph.inputs.iter().enumerate() {
             match (graph.value(id), host.arg(index)) {
                 (Value::Tensor(tensor), HostArg::Tensor { sizes, scalar_type, data }) => {
@@ -170,16 +197,19 @@ impl Session {
                     let host_type = HostType::of(scalar_type)?;
                     let count: usize = dims.iter().map(|&d| d as usize).product();
                     if data.len() < count * host_type.size() {
-                        return Err(Error::Argument(format!("input {index} holds {} bytes, its sizes ask for more", data.len())));
+                        return Err(Error::Argument(format!(
+                            "input {index} holds {} bytes, its sizes ask for more",
+                            data.len()
+                        )));
                     }
                     if live.dims[id.index()] != dims {
-                        live.dims[id.index()] = dims;
+                        journal.set_dims(live, id, dims);
                         dirty.mark(id);
                     }
                     if self.integer_inputs.contains(&id) {
                         let values = integers(host_type, data)?;
                         if live.host.get(&id) != Some(&values) {
-                            live.host.insert(id, values);
+                            journal.set_host(live, id, values);
                             dirty.mark(id);
                         }
                     }
@@ -187,7 +217,7 @@ impl Session {
                 (Value::SymInt, arg) => {
                     let value = integer_of(index, arg)?;
                     if live.ints[id.index()] != value {
-                        live.ints[id.index()] = value;
+                        journal.set_int(live, id, value);
                         dirty.mark(id);
                     }
                 }
@@ -195,13 +225,10 @@ impl Session {
                 (_, _) => {}
             }
         }
-        if first {
-            dirty = Dirty::all(graph);
-        }
         if dirty.any() {
-            propagate(graph, &mut live, dirty).map_err(Error::Live)?;
+            propagate(graph, live, dirty, journal).map_err(Error::Live)?;
         }
-        Ok(live)
+        Ok(())
     }
 
     /// Row numbers that the host passes must exist: the GPU could only clamp them.
@@ -221,43 +248,18 @@ impl Session {
         Ok(())
     }
 
-    /// The plan for these sizes, with parameters for these integers.
-    fn plan_for(&mut self, live: &Live) -> Result<usize, Error> {
-        self.runs += 1;
-        let kept = self.plans.iter().position(|plan| plan.dims == live.dims);
-        let index = match kept {
-            Some(index) if self.refresh(index, live)? => index,
-            Some(index) => {
-                self.plans.remove(index);
-                self.add_plan(live)?
-            }
-            None => self.add_plan(live)?,
-        };
-        self.plans[index].last_run = self.runs;
-        Ok(index)
-    }
-
     /// Updates a kept plan for integers that changed; false when the work itself would be different.
-    fn refresh(&mut self, index: usize, live: &Live) -> Result<bool, Error> {
-        let planner = self.model.planner(self.gpu.caps(), &self.options);
-        let plan = &mut self.plans[index];
+    fn refresh(&mut self, index: usize) -> Result<bool, Error> {
+        let (live, plan) = (&self.live, &mut self.plans[index]);
         if plan.ints == live.ints {
             return Ok(true);
         }
-        for (node, ints) in &self.integer_nodes {
-            if ints.iter().all(|id| plan.ints[id.index()] == live.ints[id.index()]) {
-                continue;
-            }
-            let Some((at, dispatches)) = relower(&planner, live, &plan.lowered, *node)? else { return Ok(false) };
-            let range = plan.lowered.plans[at].dispatches.clone();
-            let recorded = &plan.lowered.recording.dispatches[range.clone()];
-            let same = dispatches.len() == recorded.len()
-                && dispatches.iter().zip(recorded).all(|(new, old)| {
-                    new.shader == old.shader
-                        && new.params.len() == old.params.len()
-                        && new.bindings.iter().zip(&old.bindings).all(|(a, b)| (a.offset, a.size) == (b.offset, b.size))
-                });
-            if !same {
+        plan.prepared.set_integers(|value| live.ints[value as usize]);
+        let planner = self.model.planner(self.gpu.caps(), &self.options);
+        for &node in &plan.follows_integers {
+            let dispatches = relower(&planner, live, &plan.lowered, node)?;
+            let range = plan.lowered.plans[node].dispatches.clone();
+            if !same_work(&dispatches, &plan.lowered.recording.dispatches[range.clone()]) {
                 return Ok(false);
             }
             for (dispatch, new) in range.zip(&dispatches) {
@@ -268,11 +270,13 @@ impl Session {
         Ok(true)
     }
 
-    fn add_plan(&mut self, live: &Live) -> Result<usize, Error> {
+    fn add_plan(&mut self) -> Result<usize, Error> {
+        self.current = None;
         if self.plans.len() >= KEPT_PLANS {
             let oldest = (0..self.plans.len()).min_by_key(|&i| self.plans[i].last_run);
             self.plans.remove(oldest.unwrap_or(0));
         }
+        let live = &self.live;
         let planner = self.model.planner(self.gpu.caps(), &self.options);
         let lowered = lower(&planner, live)?;
         let resident = |desc: &BufferDesc| self.resident.get(desc);
@@ -282,8 +286,9 @@ impl Session {
             _ => None,
         });
         let inputs = inputs.collect();
+        let follows_integers = (0..lowered.plans.len()).filter(|&i| lowered.plans[i].follows_integers).collect();
         let (dims, ints) = (live.dims.clone(), live.ints.clone());
-        self.plans.push(Plan { dims, ints, lowered, prepared, inputs, last_run: self.runs });
+        self.plans.push(Plan { dims, ints, lowered, prepared, inputs, follows_integers, last_run: self.runs });
         Ok(self.plans.len() - 1)
     }
 
@@ -416,15 +421,15 @@ fn write_output(graph: &Graph, host: &mut dyn HostCall, inputs: usize, output: u
     to_host(dtype, bytes, host_type, data)
 }
 
-fn integer_nodes(graph: &Graph) -> Vec<(usize, Vec<ValueId>)> {
-    let ints_of = |id: &ValueId| match graph.value(*id) {
-        Value::SymInt => vec![*id],
-        Value::List(items) => items.iter().copied().filter(|&i| *graph.value(i) == Value::SymInt).collect(),
-        _ => Vec::new(),
+/// Whether launches differ in parameters and grids alone.
+fn same_work(new: &[Dispatch], old: &[Dispatch]) -> bool {
+    let same = |(n, o): (&Dispatch, &Dispatch)| {
+        let bindings = n.bindings.iter().zip(&o.bindings);
+        n.shader == o.shader
+            && n.params.len() == o.params.len()
+            && bindings.clone().all(|(a, b)| (a.offset, a.size) == (b.offset, b.size))
     };
-    let nodes = graph.nodes.iter().enumerate();
-    let with_ints = nodes.map(|(index, node)| (index, node.args.iter().flat_map(ints_of).collect::<Vec<_>>()));
-    with_ints.filter(|(_, ints)| !ints.is_empty()).collect()
+    new.len() == old.len() && new.iter().zip(old).all(same)
 }
 
 fn integer_inputs(graph: &Graph) -> Vec<ValueId> {

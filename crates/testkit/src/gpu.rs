@@ -55,7 +55,7 @@ pub fn run(gpu: &Gpu, case: &Case, live: &Live, lowered: &Lowered) -> Result<Vec
         read.push(bytes.to_vec());
         Ok(())
     };
-    prepared.run(gpu, &[], &mut sink).map_err(fail)?;
+    prepared.run(gpu, &[], &mut sink, None).map_err(fail)?;
     let outputs = lowered.recording.outputs.len();
     check_guards(&lowered.recording, &read[outputs..])?;
     let outputs = lowered.recording.outputs.iter().zip(&read);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use etwgpu_graph::ValueId;
 use etwgpu_kernels::cases::Case;
+use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::reference::{Array, evaluate};
 use etwgpu_kernels::storage::Storage;
 use etwgpu_kernels::{Live, LowerError, LowerOptions, Lowered, lower::Planner};
@@ -18,7 +19,24 @@ pub use tolerance::{Tolerance, compare};
 /// Plans a case at its live sizes.
 pub fn lower(case: &Case, live: &Live, caps: &Caps, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let storage = Storage::of(&case.graph);
-    etwgpu_kernels::lower(&Planner { graph: &case.graph, storage: &storage, caps, options }, live)
+    let groups = Groups::of(&case.graph, &storage);
+    etwgpu_kernels::lower(&Planner { graph: &case.graph, storage: &storage, groups: &groups, caps, options }, live)
+}
+
+/// Every choice that a caller can force: nothing, or a route wherever it fits; each with and without fusions.
+pub fn choices() -> Vec<LowerOptions> {
+    let routes = etwgpu_kernels::cases::routes();
+    let names = |family: &str, is_it: bool| -> Vec<String> {
+        let of_family = routes.iter().filter(|(name, _)| (*name == family) == is_it);
+        of_family.flat_map(|(_, names)| names).map(|&name| name.to_owned()).collect()
+    };
+    let (fusions, others) = (names("fuse", true), names("fuse", false));
+    let mut choices = Vec::new();
+    for avoid in [Vec::new(), fusions] {
+        choices.push(LowerOptions { prefer: Vec::new(), avoid: avoid.clone() });
+        choices.extend(others.iter().map(|route| LowerOptions { prefer: vec![route.clone()], avoid: avoid.clone() }));
+    }
+    choices
 }
 
 /// What the host would receive from the reference, in the order of the graph's outputs, and the sizes of everything.

@@ -34,7 +34,13 @@ pub(super) fn dump(target: &Target, last: Stage, out: &mut String) -> Result<()>
     let chosen = target.choose(&program)?;
     describe_program(&program, out);
     for chosen in &chosen {
-        let _ = writeln!(out, "\n== {}: {}, {} bytes", chosen.place(), chosen.delegate.id, chosen.delegate.processed.len());
+        let _ = writeln!(
+            out,
+            "\n== {}: {}, {} bytes",
+            chosen.place(),
+            chosen.delegate.id,
+            chosen.delegate.processed.len()
+        );
         if chosen.is_ours() {
             stages(target, chosen, last, out).with_context(|| chosen.place())?;
         } else {
@@ -88,7 +94,12 @@ fn headers(processed: &[u8], blob: &Blob<'_>, out: &mut String) -> Result<()> {
     }
     let root = vk_graph(blob.flatbuffer)?;
     let _ = writeln!(out, "version {:?}", root.version().unwrap_or_default());
-    let _ = writeln!(out, "storage {:?}, layout {:?}", root.storage_type_override(), root.memory_layout_override());
+    let _ = writeln!(
+        out,
+        "storage {:?}, layout {:?}",
+        root.storage_type_override(),
+        root.memory_layout_override()
+    );
     let counts = [
         ("calls", root.chain().map_or(0, |v| v.len())),
         ("values", root.values().map_or(0, |v| v.len())),

@@ -52,6 +52,8 @@ pub struct Step {
     pub refusals: Vec<Refused>,
     /// Kernel and grid of each launch.
     pub launches: Vec<Launch>,
+    /// Whether it is planned again when a symbolic integer changes.
+    pub follows_integers: bool,
     /// Bytes that it must move at least.
     pub bytes: u64,
     /// Arithmetic operations.
@@ -129,7 +131,7 @@ pub fn report(delegate: &Delegate<'_>, device: &Device, sizes: &Sizes) -> Result
 
 fn step(model: &Model, live: &Live, lowered: &Lowered, index: usize) -> Step {
     let node = &model.graph.nodes[index];
-    let NodePlan { dispatches, considered } = &lowered.plans[index];
+    let NodePlan { dispatches, considered, follows_integers } = &lowered.plans[index];
     let dispatches = &lowered.recording.dispatches[dispatches.clone()];
     let refusal = |c: &etwgpu_kernels::route::Considered| {
         c.refusal.as_ref().map(|why| Refused { route: c.route, reason: why.to_string() })
@@ -143,6 +145,7 @@ fn step(model: &Model, live: &Live, lowered: &Lowered, index: usize) -> Step {
         routes: considered.iter().filter(|c| c.refusal.is_none()).map(|c| c.route).collect(),
         refusals: considered.iter().filter_map(refusal).collect(),
         launches: launches.collect(),
+        follows_integers: *follows_integers,
         bytes: dispatches.iter().map(|d| d.bytes).sum(),
         operations: dispatches.iter().map(|d| d.ops).sum(),
     }
@@ -224,7 +227,8 @@ impl Report {
 
 impl Step {
     fn write(&self, index: usize, text: &mut String) {
-        let _ = writeln!(text, "#{index} {} handles {:?} -> {}", self.op, self.handles, self.outputs.join(", "));
+        let _ =
+            writeln!(text, "#{index} {} handles {:?} -> {}", self.op, self.handles, self.outputs.join(", "));
         if let Some(why) = &self.without_work {
             let _ = writeln!(text, "  no work: {why}");
         }
@@ -236,6 +240,9 @@ impl Step {
         }
         for Launch { kernel, grid: [x, y, z] } in &self.launches {
             let _ = writeln!(text, "  launch {kernel} [{x},{y},{z}]");
+        }
+        if self.follows_integers {
+            text.push_str("  planned again when an integer changes\n");
         }
         if !self.launches.is_empty() {
             let _ = writeln!(text, "  work {} bytes, {} ops", self.bytes, self.operations);

@@ -15,7 +15,8 @@ pub fn markdown() -> String {
          | key | environment variable | default | meaning |\n|---|---|---|---|\n",
     );
     for knob in KNOBS {
-        let default = if knob.default.is_empty() { "empty".to_owned() } else { format!("`{}`", knob.default) };
+        let default =
+            if knob.default.is_empty() { "empty".to_owned() } else { format!("`{}`", knob.default) };
         let doc = knob.doc.replace('|', "\\|");
         let _ = writeln!(text, "| `{}` | `{}` | {default} | {doc} |", knob.key, knob.env);
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use etwgpu_graph::{Dims, Graph, Value, ValueId};
 use etwgpu_kernels::Live;
-use etwgpu_kernels::live::{Dirty, propagate};
+use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_runtime::Model;
 
 use super::target::Sizes;
@@ -57,8 +57,10 @@ impl FromStr for ShapeArg {
             sizes => {
                 let mut dims = Dims::new();
                 for size in sizes.split('x') {
-                    let size = size.parse().map_err(|_| format!("`{sizes}` is no shape; expected one like 1x5"))?;
-                    dims.try_push(size).map_err(|_| format!("`{sizes}` has more than {} sizes", dims.capacity()))?;
+                    let size =
+                        size.parse().map_err(|_| format!("`{sizes}` is no shape; expected one like 1x5"))?;
+                    dims.try_push(size)
+                        .map_err(|_| format!("`{sizes}` has more than {} sizes", dims.capacity()))?;
                 }
                 Some(dims)
             }
@@ -109,13 +111,17 @@ pub(super) fn live(model: &Model, sizes: &Sizes) -> Result<Live> {
         };
         set_value(graph, &mut live, position, &value.elements)?;
     }
-    propagate(graph, &mut live, Dirty::all(graph))?;
+    propagate(graph, &mut live, Dirty::all(graph), &mut Journal::default())?;
     Ok(live)
 }
 
 fn input(graph: &Graph, position: usize) -> Result<ValueId> {
     let count = graph.inputs.len();
-    graph.inputs.get(position).copied().with_context(|| format!("no input {position}, the delegate has {count}"))
+    graph
+        .inputs
+        .get(position)
+        .copied()
+        .with_context(|| format!("no input {position}, the delegate has {count}"))
 }
 
 fn set_dims(graph: &Graph, live: &mut Live, position: usize, dims: &Dims) -> Result<()> {
@@ -160,7 +166,9 @@ fn only_integer_input(graph: &Graph) -> Result<usize> {
     let first = positions.next().context("the plan does not depend on the value of any input")?;
     match positions.next() {
         None => Ok(first),
-        Some(second) => bail!("integers are read from the inputs {first} and {second}; name one, as in input{first}=7"),
+        Some(second) => {
+            bail!("integers are read from the inputs {first} and {second}; name one, as in input{first}=7")
+        }
     }
 }
 

@@ -106,7 +106,9 @@ impl Target {
             anyhow::bail!("{which} of {} in the methods [{}]", BACKENDS.join(" or "), names());
         }
         if ours > 1 && !(self.sizes.shapes.is_empty() && self.sizes.values.is_empty()) {
-            let text = format!("--shape and --value are for one delegate, this program has {ours}: name it with --method and --delegate");
+            let text = format!(
+                "--shape and --value are for one delegate, this program has {ours}: name it with --method and --delegate"
+            );
             return Err(Usage(text).into());
         }
         Ok(chosen)

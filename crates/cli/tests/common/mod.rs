@@ -52,7 +52,8 @@ pub struct TempProgram(PathBuf);
 impl TempProgram {
     /// Writes the file.
     pub fn new(name: &str, bytes: &[u8]) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.pte", std::process::id()));
+        let path =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.pte", std::process::id()));
         std::fs::write(&path, bytes).unwrap();
         Self(path)
     }
@@ -75,8 +76,11 @@ pub fn delegate(name: &str) -> Vec<u8> {
     pte.program().unwrap().methods[0].delegates[0].processed.to_vec()
 }
 
-/// A program of these methods, each with delegates of a backend and inline bytes.
-pub fn program(methods: &[(&str, &[(&str, Vec<u8>)])]) -> Vec<u8> {
+/// Backend and inline bytes of a delegate.
+pub type Delegate<'a> = (&'a str, Vec<u8>);
+
+/// A program of these methods, each with delegates.
+pub fn program(methods: &[(&str, &[Delegate<'_>])]) -> Vec<u8> {
     let fbb = &mut FlatBufferBuilder::new();
     let mut inline = Vec::new();
     let mut plans = Vec::new();
@@ -89,7 +93,10 @@ pub fn program(methods: &[(&str, &[(&str, Vec<u8>)])]) -> Vec<u8> {
             };
             let processed = Some(fb::BackendDelegateDataReference::create(fbb, &args));
             let data = Some(fbb.create_vector(bytes));
-            inline.push(fb::BackendDelegateInlineData::create(fbb, &fb::BackendDelegateInlineDataArgs { data }));
+            inline.push(fb::BackendDelegateInlineData::create(
+                fbb,
+                &fb::BackendDelegateInlineDataArgs { data },
+            ));
             let id = Some(fbb.create_string(id));
             let args = fb::BackendDelegateArgs { id, processed, compile_specs: None };
             stored.push(fb::BackendDelegate::create(fbb, &args));

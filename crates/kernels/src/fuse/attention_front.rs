@@ -59,6 +59,8 @@ impl AttentionFront {
             key_cache: attention.tensor(3)?,
             value_cache: attention.tensor(4)?,
             position: attention.int(5)? as u32,
+            symbolic_position: attention.symbolic(5),
+            symbolic_start: if self.halves { rope.symbolic(4) } else { None },
         }))
     }
 }

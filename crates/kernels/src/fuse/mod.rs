@@ -4,6 +4,8 @@
 //! device; where it does not, its nodes are lowered one by one. So a fusion can only add speed, never a wrong answer.
 
 mod attention_front;
+#[cfg(feature = "reference")]
+pub mod cases;
 mod linears;
 mod residual;
 mod swiglu;
@@ -46,6 +48,11 @@ const FUSIONS: &[Fusion] = &[
     // What is left of a normalisation's readers: a head, or projections that something stands behind.
     Fusion { name: "fuse.norm_linears", find: linears::find },
 ];
+
+/// Names of every fusion.
+pub fn names() -> Vec<&'static str> {
+    FUSIONS.iter().map(|fusion| fusion.name).collect()
+}
 
 /// A group that was found but cannot be used, and why.
 #[derive(Clone, Debug, PartialEq)]

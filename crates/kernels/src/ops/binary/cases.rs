@@ -40,13 +40,25 @@ fn case(op: &str, dtype: DType, (a, c, out): (&[u32], &[u32], &[u32]), alpha: Op
     b.finish(&[result])
 }
 
-/// Products and alphas that leave 32 bits wrap around.
+/// Results that leave 32 bits wrap around.
 fn wrapping(op: &str) -> Case {
     let mut b = Builder::new(format!("{op} wraps"));
-    let limits = vec![2147483647.0, -2147483648.0, 65536.0, -7.0, 0.0];
-    let (x, y) = (b.input(I32, &[5], limits.clone()), b.input(I32, &[5], limits));
+    let x = b.input(I32, &[4], vec![2147483647.0, -2147483648.0, 65537.0, -3.0]);
+    let y = b.input(I32, &[4], vec![2.0, -3.0, 65539.0, 2147483647.0]);
     let result = b.result(I32, &[5]);
     b.node(op, &[x.into(), y.into()], &[result]);
+    b.finish(&[result])
+}
+
+/// Divisors of both signs, away from zero; among the quotients are whole numbers.
+fn quotient(op: &str, dtype: DType, mode: Option<Arg>) -> Case {
+    let mut b = Builder::new(format!("{op} {dtype:?} {mode:?}"));
+    let x = b.random.integers(45, -20, 21);
+    let x = b.input(dtype, &[5, 9], x);
+    let y = b.input(dtype, &[9], vec![-8.0, -4.0, -3.0, -1.0, 1.0, 2.0, 4.0, 7.0, 16.0]);
+    let result = b.result(dtype, &[5, 9]);
+    let args: Vec<Arg> = [x.into(), y.into()].into_iter().chain(mode).collect();
+    b.node(op, &args, &[result]);
     b.finish(&[result])
 }
 
@@ -75,6 +87,15 @@ fn shared_and_constant(op: &str) -> Case {
 /// Every case.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
+    for dtype in [F32, F16, I32] {
+        for op in ["aten.minimum.default", "aten.maximum.default"] {
+            cases.extend([SIZES[1], SIZES[5], SIZES[7]].map(|sizes| case(op, dtype, sizes, None)));
+        }
+        cases.extend(["floor", "trunc"].map(|mode| quotient("aten.div.Tensor_mode", dtype, Some(Arg::Text(mode)))));
+        if dtype != I32 {
+            cases.push(quotient("aten.div.Tensor", dtype, None));
+        }
+    }
     for op in ["aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor"] {
         for dtype in [F32, F16, I32] {
             cases.extend(SIZES.iter().map(|&sizes| case(op, dtype, sizes, None)));

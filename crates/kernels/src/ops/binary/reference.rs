@@ -44,3 +44,26 @@ pub fn sub(eval: &mut Eval<'_>) -> Result<(), OpError> {
 pub fn mul(eval: &mut Eval<'_>) -> Result<(), OpError> {
     broadcast2(eval, |a, b| a * b)
 }
+
+/// `a / b`.
+pub fn div(eval: &mut Eval<'_>) -> Result<(), OpError> {
+    broadcast2(eval, |a, b| a / b)
+}
+
+/// `a / b`, rounded down or toward zero.
+pub fn div_mode(eval: &mut Eval<'_>) -> Result<(), OpError> {
+    match eval.cx().text(2)? {
+        "floor" => broadcast2(eval, |a, b| (a / b).floor()),
+        _ => broadcast2(eval, |a, b| (a / b).trunc()),
+    }
+}
+
+/// The smaller of two.
+pub fn minimum(eval: &mut Eval<'_>) -> Result<(), OpError> {
+    broadcast2(eval, f64::min)
+}
+
+/// The larger of two.
+pub fn maximum(eval: &mut Eval<'_>) -> Result<(), OpError> {
+    broadcast2(eval, f64::max)
+}

@@ -1,5 +1,10 @@
 //! Comparisons with a tensor or a number.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims, Value};
 use half::f16;
 

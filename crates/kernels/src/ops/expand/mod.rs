@@ -1,5 +1,10 @@
 //! A tensor repeated along dimensions of size one and along new ones.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Dims;
 
 use crate::args::OpError;

@@ -1,5 +1,10 @@
 //! Tensors of equal elements.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 use half::f16;
 

@@ -1,6 +1,6 @@
 //! Cases of embedding tables and single indices.
 
-use etwgpu_graph::DType::{self, F16, F32, I32, U8};
+use etwgpu_graph::DType::{self, Bool, F16, F32, I32, U8};
 
 use crate::cases::{Arg, Builder, Case};
 use crate::reference::{Array, count};
@@ -8,6 +8,7 @@ use crate::reference::{Array, count};
 fn table(b: &mut Builder, dtype: DType, dims: &[u32]) -> Vec<f64> {
     match dtype {
         F32 | F16 => b.random.signed(count(dims), 2.0),
+        Bool => b.random.integers(count(dims), 0, 2),
         _ => b.random.integers(count(dims), 0, 100),
     }
 }
@@ -58,5 +59,17 @@ pub fn all() -> Vec<Case> {
         index(F32, &[2, 3, 4, 5], 3, &[4]),
         index(I32, &[9, 2], 0, &[4]),
         index(F16, &[5, 4], 0, &[7]),
+        // Rows that do not end on a word.
+        embedding(F16, 9, 5, &[7], &[9]),
+        embedding(F16, 9, 1, &[3], &[3]),
+        embedding(U8, 9, 3, &[5], &[5]),
+        index(F16, &[4, 3], 0, &[6]),
+        index(F16, &[3, 4, 5], 1, &[2, 3]),
+        index(Bool, &[7], 0, &[9]),
+        index(U8, &[2, 5, 3], 2, &[4]),
+        // Nothing picked, and rows of nothing.
+        embedding(F32, 5, 4, &[0], &[3]),
+        index(F16, &[5, 3], 0, &[0]),
+        index(F32, &[5, 0], 0, &[2]),
     ]
 }

@@ -58,14 +58,14 @@ impl Layer<'_> {
             Kind::Q4(dtype, scales) => {
                 let values = b.random.signed(count(&live), 1.0);
                 let x = b.input_below(&bound, Array::new(dtype, &live, values));
-                let (weight, scales) = self.q4_weights(&mut b, scales);
+                let (weight, scales) = q4_weights(&mut b, scales, self.n, self.k, self.group);
                 let bias = self.bias(&mut b, self.n.next_multiple_of(4));
                 let args = [x.into(), weight.into(), scales.into(), i64::from(self.group).into(), bias];
                 b.node("et_vk.linear_q4gsw.default", &args, &[out]);
             }
             Kind::DynamicQ8Q4(dtype, scales) => {
                 let [x, scale, zero] = self.quantised_rows(&mut b, dtype, &live, &bound);
-                let (weight, scales) = self.q4_weights(&mut b, scales);
+                let (weight, scales) = q4_weights(&mut b, scales, self.n, self.k, self.group);
                 let (groups, padded) = (self.k.div_ceil(self.group), self.n.next_multiple_of(8));
                 let sums = b.constant(I32, &[groups, padded], vec![0.0; (groups * padded) as usize]);
                 let bias = self.bias(&mut b, self.n.next_multiple_of(4));
@@ -81,21 +81,6 @@ impl Layer<'_> {
         let Some(dtype) = self.bias else { return Arg::None };
         let values = b.random.signed(length as usize, 2.0);
         b.constant(dtype, &[length], values).into()
-    }
-
-    /// Rows padded with zeros (nibble 8) to a multiple of eight, scales `[G, N]` to a multiple of four.
-    fn q4_weights(&self, b: &mut Builder, dtype: DType) -> (ValueId, ValueId) {
-        let row_bytes = self.k.next_multiple_of(8) / 2;
-        let mut bytes = b.random.integers((self.n * row_bytes) as usize, 0, 256);
-        for row in bytes.chunks_mut(row_bytes as usize) {
-            row[(self.k / 2) as usize..].fill(f64::from(0x88));
-        }
-        let (groups, padded) = (self.k.div_ceil(self.group), self.n.next_multiple_of(4));
-        let mut scales = b.random.signed((groups * padded) as usize, 0.1);
-        for row in scales.chunks_mut(padded as usize) {
-            row[self.n as usize..].fill(0.0);
-        }
-        (b.constant(U8, &[self.n, row_bytes], bytes), b.constant(dtype, &[groups, padded], scales))
     }
 
     /// Activations that lie off the points where rounding to 8 bits could go either way, some beyond its range.
@@ -118,6 +103,21 @@ impl Layer<'_> {
         let zero = b.input_below(self.bound, Array::new(I8, self.rows, zeros));
         [x, scale, zero]
     }
+}
+
+/// Rows padded with zeros (nibble 8) to a multiple of eight, scales `[G, N]` to a multiple of four.
+pub(crate) fn q4_weights(b: &mut Builder, dtype: DType, n: u32, k: u32, group: u32) -> (ValueId, ValueId) {
+    let row_bytes = k.next_multiple_of(8) / 2;
+    let mut bytes = b.random.integers((n * row_bytes) as usize, 0, 256);
+    for row in bytes.chunks_mut(row_bytes as usize) {
+        row[(k / 2) as usize..].fill(f64::from(0x88));
+    }
+    let (groups, padded) = (k.div_ceil(group), n.next_multiple_of(4));
+    let mut scales = b.random.signed((groups * padded) as usize, 0.1);
+    for row in scales.chunks_mut(padded as usize) {
+        row[n as usize..].fill(0.0);
+    }
+    (b.constant(U8, &[n, row_bytes], bytes), b.constant(dtype, &[groups, padded], scales))
 }
 
 /// Rows around the ends of tiles.

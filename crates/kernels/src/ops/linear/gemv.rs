@@ -5,7 +5,7 @@
 //! whole row, what comes before the product (normalisation, quantisation) and after it (gate, residual, rotation,
 //! cache write) is done on the way.
 
-use etwgpu_graph::DType;
+use etwgpu_graph::{DType, ValueId};
 use etwgpu_record::{Binding, Caps, WeightLayout};
 
 use super::{DynamicQ8, Problem, Weights};
@@ -16,9 +16,6 @@ use crate::template::Template;
 
 /// Channels of one invocation and load.
 const CHUNK: u32 = 32;
-
-/// Most chunks that an invocation keeps in registers.
-const MAX_CHUNKS: u32 = 4;
 
 /// Largest M: beyond it the tiled route reads the weights less often.
 pub(crate) const MAX_ROWS: u64 = 4;
@@ -68,6 +65,10 @@ pub(crate) struct RopeCache {
     pub(crate) value_cache: TensorArg,
     /// Row of the caches that the first token goes to.
     pub(crate) position: u32,
+    /// The symbolic integer that the position is, if it is one.
+    pub(crate) symbolic_position: Option<ValueId>,
+    /// The same for the first row of the tables.
+    pub(crate) symbolic_start: Option<ValueId>,
 }
 
 /// What happens to the products.
@@ -104,15 +105,17 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 pub(crate) fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
     require(m <= MAX_ROWS, "more than 4 rows of activations")?;
     require(k % CHUNK == 0 && group % CHUNK == 0, "K and the group size are not multiples of 32")?;
-    require(k / CHUNK <= MAX_CHUNKS * workgroup(k, caps), "K is too long for registers")
+    require(k / CHUNK <= caps.max_invocations, "K is too long for one workgroup")
 }
 
-fn workgroup(k: u32, caps: &Caps) -> u32 {
-    (k / CHUNK).next_power_of_two().clamp(32, 256.min(caps.max_invocations))
+/// One invocation a chunk.
+fn workgroup(k: u32) -> u32 {
+    (k / CHUNK).next_power_of_two().max(32)
 }
 
 /// Output channels a workgroup walks: more reuse of the activations, as long as enough workgroups remain.
 fn channels(n: u32) -> u32 {
+    if let Ok(b) = std::env::var("BUSY") { let b: u32 = b.parse().unwrap(); return [32, 16, 8].into_iter().find(|c| n / c >= b).unwrap_or(4); }
     [32, 16, 8].into_iter().find(|c| n / c >= BUSY).unwrap_or(4)
 }
 
@@ -212,7 +215,7 @@ impl Gemv {
 
     /// Records the launch.
     pub(crate) fn record(&self, lower: &mut Lower<'_>, label: &'static str) -> Result<(), OpError> {
-        let wg = workgroup(self.k, lower.caps());
+        let wg = workgroup(self.k);
         let rows = self.rows();
         let f16 = self.x.dtype == DType::F16;
         let uses_f16 = f16 || self.segments.iter().any(|s| s.scales.dtype == DType::F16);
@@ -220,9 +223,9 @@ impl Gemv {
             .set("WG", wg)
             .set("ROWS", rows)
             .set("K", self.k)
-            .set("CHUNKS", (self.k / CHUNK).div_ceil(wg))
             .set("SEGMENTS", self.segments.len() as u32)
             .flag("F16", f16)
+            .flag("V1", std::env::var("V1").is_ok())
             .flag("ANY_F16", uses_f16)
             .flag("SUBGROUPS", lower.caps().subgroups.is_some());
         let max_grid = lower.caps().max_grid;
@@ -238,7 +241,11 @@ impl Gemv {
         let columns = blocks.min(max_grid);
         let grid = [columns, self.m as u32, blocks.div_ceil(columns.max(1))];
         let ops = self.segments.iter().map(|s| 2 * self.m * u64::from(s.n) * u64::from(self.k)).sum();
-        lower.launch(Launch { shader: template.shader(), bindings, params, grid, ops })
+        let live = match &self.epilogue {
+            Epilogue::RopeCache(rope) => [(1, rope.symbolic_position), (2, rope.symbolic_start)],
+            _ => [(1, None), (2, None)],
+        };
+        lower.launch_live(Launch { shader: template.shader(), bindings, params, grid, ops }, &live)
     }
 
     fn bind_prologue(&self, builder: &mut Builder<'_, '_>) {

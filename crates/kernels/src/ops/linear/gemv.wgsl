@@ -30,10 +30,17 @@ alias cache_elem = f16;
 alias cache_elem = f32;
 #endif
 
-// A thread's 32 channels of each chunk, scaled down by the place of the nibble they meet; and -8 times their sum,
-// since nibbles hold value + 8.
-var<private> xs: array<vec4<f32>, 8u * CHUNKS>;
-var<private> offset: array<f32, CHUNKS>;
+// A thread's 32 channels, scaled down by the place of the nibble they meet; and -8 times their sum, since nibbles
+// hold value + 8. Named one by one, so that they stay in registers.
+var<private> x0: vec4<f32>;
+var<private> x1: vec4<f32>;
+var<private> x2: vec4<f32>;
+var<private> x3: vec4<f32>;
+var<private> x4: vec4<f32>;
+var<private> x5: vec4<f32>;
+var<private> x6: vec4<f32>;
+var<private> x7: vec4<f32>;
+var<private> offset: f32;
 #ifdef SUBGROUPS
 var<workgroup> partial: array<array<vec4<f32>, ROWS / 4u>, WG>;
 #ifdef SWIGLU
@@ -46,69 +53,62 @@ var<workgroup> tree: array<vec4<f32>, WG>;
 #endif
 
 const PLACE_LO = vec4<f32>(1.0, 0x1p-4, 0x1p-8, 0x1p-12);
+#ifdef V1
+const PLACE_HI = PLACE_LO;
+#else
 const PLACE_HI = vec4<f32>(0x1p-16, 0x1p-20, 0x1p-24, 0x1p-28);
+#endif
 
 // Eight nibbles in place against eight prescaled activations: no shifts.
 fn dot8(word: u32, lo: vec4<f32>, hi: vec4<f32>) -> f32 {
+#ifdef V1
+    let a1 = bitcast<vec4<f32>>((vec4(word) & vec4(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4(0x4b000000u)) - 8388608.0;
+    let h = word >> 16u;
+    let b1 = bitcast<vec4<f32>>((vec4(h) & vec4(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4(0x4b000000u)) - 8388608.0;
+    return dot(a1, lo) + dot(b1, hi);
+#endif
     let a = vec4<f32>(vec4(word) & vec4(0xfu, 0xf0u, 0xf00u, 0xf000u));
     let b = vec4<f32>(vec4(word) & vec4(0xf0000u, 0xf00000u, 0xf000000u, 0xf0000000u));
     return dot(a, lo) + dot(b, hi);
 }
 
-fn dot32(w: vec4<u32>, scale: f32, c: u32) -> f32 {
-    let at = c * 8u;
-    let d = dot8(w.x, xs[at], xs[at + 1u]) + dot8(w.y, xs[at + 2u], xs[at + 3u])
-        + dot8(w.z, xs[at + 4u], xs[at + 5u]) + dot8(w.w, xs[at + 6u], xs[at + 7u]);
-    return scale * (d + offset[c]);
+fn dot32(w: vec4<u32>, scale: f32) -> f32 {
+    let d = dot8(w.x, x0, x1) + dot8(w.y, x2, x3) + dot8(w.z, x4, x5) + dot8(w.w, x6, x7);
+    return scale * (d + offset);
 }
 
-fn row0(n: u32, c: u32, chunk: u32) -> f32 {
-    return dot32(weight0[n * ROW_CHUNKS + chunk], f32(scales0[n * G0 + chunk / (GROUP0 / 32u)]), c);
+fn row0(n: u32, chunk: u32) -> f32 {
+    return dot32(weight0[n * ROW_CHUNKS + chunk], f32(scales0[n * G0 + chunk / (GROUP0 / 32u)]));
 }
-#ifdef TWO
-fn row1(n: u32, c: u32, chunk: u32) -> f32 {
-    return dot32(weight1[n * ROW_CHUNKS + chunk], f32(scales1[n * G1 + chunk / (GROUP1 / 32u)]), c);
-}
-#endif
-#ifdef THREE
-fn row2(n: u32, c: u32, chunk: u32) -> f32 {
-    return dot32(weight2[n * ROW_CHUNKS + chunk], f32(scales2[n * G2 + chunk / (GROUP2 / 32u)]), c);
-}
-#endif
 
 // This thread's part of four products.
 fn quad0(n: vec4<u32>, lid: u32) -> vec4<f32> {
-    var sum = vec4(0.0);
-    for (var c = 0u; c < CHUNKS; c++) {
-        let chunk = c * WG + lid;
-        if chunk < ROW_CHUNKS {
-            sum += vec4(row0(n.x, c, chunk), row0(n.y, c, chunk), row0(n.z, c, chunk), row0(n.w, c, chunk));
-        }
-    }
-    return sum;
+    // Idle threads have zeros for activations.
+    let chunk = min(lid, ROW_CHUNKS - 1u);
+    return vec4(row0(n.x, chunk), row0(n.y, chunk), row0(n.z, chunk), row0(n.w, chunk));
 }
 #ifdef TWO
+fn row1(n: u32, chunk: u32) -> f32 {
+    return dot32(weight1[n * ROW_CHUNKS + chunk], f32(scales1[n * G1 + chunk / (GROUP1 / 32u)]));
+}
+
+// This thread's part of four products.
 fn quad1(n: vec4<u32>, lid: u32) -> vec4<f32> {
-    var sum = vec4(0.0);
-    for (var c = 0u; c < CHUNKS; c++) {
-        let chunk = c * WG + lid;
-        if chunk < ROW_CHUNKS {
-            sum += vec4(row1(n.x, c, chunk), row1(n.y, c, chunk), row1(n.z, c, chunk), row1(n.w, c, chunk));
-        }
-    }
-    return sum;
+    // Idle threads have zeros for activations.
+    let chunk = min(lid, ROW_CHUNKS - 1u);
+    return vec4(row1(n.x, chunk), row1(n.y, chunk), row1(n.z, chunk), row1(n.w, chunk));
 }
 #endif
 #ifdef THREE
+fn row2(n: u32, chunk: u32) -> f32 {
+    return dot32(weight2[n * ROW_CHUNKS + chunk], f32(scales2[n * G2 + chunk / (GROUP2 / 32u)]));
+}
+
+// This thread's part of four products.
 fn quad2(n: vec4<u32>, lid: u32) -> vec4<f32> {
-    var sum = vec4(0.0);
-    for (var c = 0u; c < CHUNKS; c++) {
-        let chunk = c * WG + lid;
-        if chunk < ROW_CHUNKS {
-            sum += vec4(row2(n.x, c, chunk), row2(n.y, c, chunk), row2(n.z, c, chunk), row2(n.w, c, chunk));
-        }
-    }
-    return sum;
+    // Idle threads have zeros for activations.
+    let chunk = min(lid, ROW_CHUNKS - 1u);
+    return vec4(row2(n.x, chunk), row2(n.y, chunk), row2(n.z, chunk), row2(n.w, chunk));
 }
 #endif
 
@@ -126,61 +126,83 @@ fn tree_sum(value: vec4<f32>, lid: u32) -> vec4<f32> {
 }
 #endif
 
+fn load_x(at: u32) -> vec4<f32> {
+    return vec4<f32>(x[at]);
+}
+
+#ifdef NORM
+// Rounded as the separate normalisation would store it.
+fn normed(v: vec4<f32>, norm: f32, at: u32) -> vec4<f32> {
+    return vec4<f32>(elem4(v * norm * vec4<f32>(norm_weight[at])));
+}
+#endif
+
+fn quantised(v: vec4<f32>, q: QParams) -> vec4<f32> {
+    return clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero;
+}
+
+fn lowest_of(v: vec4<f32>) -> f32 {
+    return min(min(v.x, v.y), min(v.z, v.w));
+}
+
 // Reads this thread's activations, normalises and quantises them; returns the factor on all products.
 fn prepare(m: u32, ids: Ids) -> f32 {
-    var squares = 0.0;
-    for (var c = 0u; c < CHUNKS; c++) {
-        let chunk = c * WG + ids.lid;
-        for (var i = 0u; i < 8u; i++) {
-            var v = vec4(0.0);
-            if chunk < ROW_CHUNKS { v = vec4<f32>(x[(m * ROW_CHUNKS + chunk) * 8u + i]); }
-            squares += dot(v, v);
-            xs[c * 8u + i] = v;
-        }
-    }
+    let in_row = ids.lid < ROW_CHUNKS;
+    let channel = min(ids.lid, ROW_CHUNKS - 1u) * 8u;
+    let at = m * (K / 4u) + channel;
+    x0 = load_x(at);
+    x1 = load_x(at + 1u);
+    x2 = load_x(at + 2u);
+    x3 = load_x(at + 3u);
+    x4 = load_x(at + 4u);
+    x5 = load_x(at + 5u);
+    x6 = load_x(at + 6u);
+    x7 = load_x(at + 7u);
 #ifdef NORM
-    let norm = inverseSqrt(workgroup_sum(squares, ids) / f32(K) + p.eps);
-    for (var c = 0u; c < CHUNKS; c++) {
-        let chunk = c * WG + ids.lid;
-        for (var i = 0u; i < 8u; i++) {
-            var w = vec4(0.0);
-            if chunk < ROW_CHUNKS { w = vec4<f32>(norm_weight[chunk * 8u + i]); }
-            // Rounded as the separate normalisation would store it.
-            xs[c * 8u + i] = vec4<f32>(elem4(xs[c * 8u + i] * norm * w));
-        }
-    }
+    let squares = dot(x0, x0) + dot(x1, x1) + dot(x2, x2) + dot(x3, x3)
+        + dot(x4, x4) + dot(x5, x5) + dot(x6, x6) + dot(x7, x7);
+    let norm = inverseSqrt(workgroup_sum(select(0.0, squares, in_row), ids) / f32(K) + p.eps);
+    x0 = normed(x0, norm, channel);
+    x1 = normed(x1, norm, channel + 1u);
+    x2 = normed(x2, norm, channel + 2u);
+    x3 = normed(x3, norm, channel + 3u);
+    x4 = normed(x4, norm, channel + 4u);
+    x5 = normed(x5, norm, channel + 5u);
+    x6 = normed(x6, norm, channel + 6u);
+    x7 = normed(x7, norm, channel + 7u);
 #endif
     var factor = 1.0;
 #ifdef DYNAMIC_Q8
 #ifdef QUANTISE_HERE
-    var low = 0.0;
-    var high = 0.0;
-    for (var i = 0u; i < 8u * CHUNKS; i++) {
-        let v = xs[i];
-        low = min(low, min(min(v.x, v.y), min(v.z, v.w)));
-        high = max(high, max(max(v.x, v.y), max(v.z, v.w)));
-    }
+    let low = lowest_of(min(min(min(x0, x1), min(x2, x3)), min(min(x4, x5), min(x6, x7))));
+    let high = -lowest_of(-max(max(max(x0, x1), max(x2, x3)), max(max(x4, x5), max(x6, x7))));
     let lowest = workgroup_min(low, ids);
     let highest = workgroup_max(high, ids);
     let q = choose_qparams(lowest, highest);
 #else
     let q = QParams(f32(x_scale[m]), f32(extractBits(bitcast<i32>(x_zero[m / 4u]), 8u * (m % 4u), 8u)));
 #endif
-    for (var i = 0u; i < 8u * CHUNKS; i++) {
-        xs[i] = clamp(round(xs[i] / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero;
-    }
+    x0 = quantised(x0, q);
+    x1 = quantised(x1, q);
+    x2 = quantised(x2, q);
+    x3 = quantised(x3, q);
+    x4 = quantised(x4, q);
+    x5 = quantised(x5, q);
+    x6 = quantised(x6, q);
+    x7 = quantised(x7, q);
     factor = q.scale;
 #endif
-    for (var c = 0u; c < CHUNKS; c++) {
-        var sum = vec4(0.0);
-        let inside = select(0.0, 1.0, c * WG + ids.lid < ROW_CHUNKS);
-        for (var i = 0u; i < 8u; i++) {
-            let v = xs[c * 8u + i] * inside;
-            sum += v;
-            xs[c * 8u + i] = v * select(PLACE_LO, PLACE_HI, i % 2u == 1u);
-        }
-        offset[c] = -8.0 * (sum.x + sum.y + sum.z + sum.w);
-    }
+    let sum = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
+    let keep = select(0.0, 1.0, in_row);
+    offset = -8.0 * keep * ((sum.x + sum.y) + (sum.z + sum.w));
+    x0 *= PLACE_LO * keep;
+    x1 *= PLACE_HI * keep;
+    x2 *= PLACE_LO * keep;
+    x3 *= PLACE_HI * keep;
+    x4 *= PLACE_LO * keep;
+    x5 *= PLACE_HI * keep;
+    x6 *= PLACE_LO * keep;
+    x7 *= PLACE_HI * keep;
     return factor;
 }
 

@@ -6,8 +6,9 @@
 #endif
 struct Params {
     count: u32,
+    words: u32,
 #ifdef BROADCAST
-    unused: vec3<u32>,
+    unused: vec2<u32>,
     sizes: array<vec4<u32>, 2>,
     a_strides: array<vec4<u32>, 2>,
     b_strides: array<vec4<u32>, 2>,
@@ -31,7 +32,7 @@ fn truth(word: u32) -> u32 {
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
     let word = linear_thread(ids);
-    if 4u * word >= p.count { return; }
+    if word >= p.words { return; }
 #ifdef BROADCAST
     var x = 0u;
     var y = 0u;

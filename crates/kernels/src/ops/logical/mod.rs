@@ -1,5 +1,10 @@
 //! Functions of truth values. On them the bitwise operators mean the same as the logical ones.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 
 use crate::args::{NodeCx, OpError};
@@ -50,10 +55,11 @@ fn record_not(lower: &mut Lower<'_>) -> Result<(), OpError> {
         return Err(unsupported!("{:?} into {:?}", a.dtype, out.dtype));
     }
     let bindings = vec![lower.read(&a), lower.write(&out)];
-    let grid = lower.grid(out.numel().div_ceil(4).div_ceil(WG.into()));
+    let words = out.numel().div_ceil(4);
+    let grid = lower.grid(words.div_ceil(WG.into()));
     let template = Template::new("logical_not", include_str!("logical.wgsl"));
     let shader = template.set("WG", WG).flag("NOT", true).shader();
-    lower.launch(Launch { shader, bindings, params: vec![out.numel() as u32], grid, ops: out.numel() })
+    lower.launch(Launch { shader, bindings, params: vec![out.numel() as u32, words as u32], grid, ops: out.numel() })
 }
 
 fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str) -> Result<(), OpError> {
@@ -62,15 +68,16 @@ fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str) ->
         return Err(unsupported!("{:?} with {:?} into {:?}", a.dtype, b.dtype, out.dtype));
     }
     let same = a.dims == out.dims && b.dims == out.dims;
-    let mut params = vec![out.numel() as u32];
+    let words = out.numel().div_ceil(4);
+    let mut params = vec![out.numel() as u32, words as u32];
     if !same {
-        params.extend([0; 3]);
+        params.extend([0, 0]);
         params.extend(pad8(&out.dims, 1));
         params.extend(pad8(&broadcast_strides(&a.dims, &out.dims), 0));
         params.extend(pad8(&broadcast_strides(&b.dims, &out.dims), 0));
     }
     let bindings = vec![lower.read(&a), lower.write(&out), lower.read(&b)];
-    let grid = lower.grid(out.numel().div_ceil(4).div_ceil(WG.into()));
+    let grid = lower.grid(words.div_ceil(WG.into()));
     let shader = Template::new(label, include_str!("logical.wgsl"))
         .set("WG", WG)
         .set("ELEMENT_BYTES", 1)

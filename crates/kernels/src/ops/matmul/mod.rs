@@ -1,5 +1,10 @@
 //! Products of two activations, batched or not.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Dims;
 use etwgpu_record::Caps;
 

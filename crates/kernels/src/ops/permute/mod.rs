@@ -1,5 +1,10 @@
 //! The same elements with dimensions in another order.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Dims;
 
 use crate::args::{NodeCx, OpError, TensorArg};

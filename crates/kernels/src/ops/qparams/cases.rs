@@ -20,6 +20,18 @@ fn case(name: &str, dtype: DType, bound: &[u32], live: &[u32], declared: &[u32],
     b.finish(&[scale, zero])
 }
 
+/// Scales of 16 bits, as programs of halves declare them.
+fn half_scales(rows: u32) -> Case {
+    let mut b = Builder::new(format!("qparams half scales of {rows} rows"));
+    let values = b.random.signed(rows as usize * 36, 3.0);
+    let x = b.input_below(&[1, 9, 36], Array::new(F16, &[1, rows, 36], values));
+    let (scale, zero) = (b.result(F16, &[1, 9, 1]), b.result(I8, &[1, 9, 1]));
+    let block = Arg::Ints(vec![1, 1, 36]);
+    let args = [x.into(), Arg::Text("ASYMMETRIC"), block, Arg::Int(1), Arg::Int(-128), Arg::Int(127)];
+    b.node("torchao.choose_qparams_affine.default", &args, &[scale, zero]);
+    b.finish(&[scale, zero])
+}
+
 /// All zeros, too small a range on either side, one sign only, far outliers.
 fn edges() -> Case {
     let rows: [[f64; 5]; 8] = [
@@ -46,6 +58,7 @@ pub fn all() -> Vec<Case> {
         cases.push(case("width", F32, &[6, width], &[6, width], &[6, 1], vec![]));
     }
     cases.push(case("flat", F32, &[2, 9, 8], &[2, 3, 8], &[18], vec![]));
+    cases.extend([1, 3, 4, 9].map(half_scales));
     cases.push(case("half", F16, &[7, 40], &[7, 40], &[7], vec![]));
     cases
 }

@@ -92,5 +92,7 @@ fn record(lower: &mut Lower<'_>, label: &'static str, start: u32, halves: bool) 
         .flag("HALVES", halves)
         .flag("F16", float_is_half(q.dtype)?)
         .shader();
-    lower.launch(Launch { shader, bindings, params, grid, ops: 3 * (q.numel() + k.numel()) })
+    let start = if halves { lower.cx.symbolic(4) } else { None };
+    let launch = Launch { shader, bindings, params, grid, ops: 3 * (q.numel() + k.numel()) };
+    lower.launch_live(launch, &[(6, start)])
 }

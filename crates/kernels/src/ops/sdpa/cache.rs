@@ -1,6 +1,6 @@
 //! Writing new keys and values into their caches.
 
-use etwgpu_graph::{DType, Dims};
+use etwgpu_graph::{DType, Dims, ValueId};
 
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Launch, Lower};
@@ -36,7 +36,7 @@ pub(super) fn update_shape(cx: &NodeCx<'_>) -> Result<Vec<Dims>, OpError> {
 
 pub(super) fn lower_update(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let (value, cache, position) = (lower.cx.tensor(0)?, lower.cx.tensor(1)?, lower.cx.int(2)?);
-    append(lower, &[(value, cache)], position as u32)
+    append(lower, &[(value, cache)], position as u32, lower.cx.symbolic(2))
 }
 
 /// Appends the new keys and values of `sdpa_with_kv_cache` in one launch.
@@ -44,15 +44,20 @@ pub(super) fn append_both(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let cx = &lower.cx;
     let pairs = [(cx.tensor(1)?, cx.tensor(3)?), (cx.tensor(2)?, cx.tensor(4)?)];
     let position = cx.int(5)?;
-    append(lower, &pairs, position as u32)
+    append(lower, &pairs, position as u32, lower.cx.symbolic(5))
 }
 
-fn append(lower: &mut Lower<'_>, pairs: &[(TensorArg, TensorArg)], position: u32) -> Result<(), OpError> {
+fn append(
+    lower: &mut Lower<'_>,
+    pairs: &[(TensorArg, TensorArg)],
+    position: u32,
+    symbolic: Option<ValueId>,
+) -> Result<(), OpError> {
     const WG: u32 = 64;
     let Some((value, cache)) = pairs.first() else { return Ok(()) };
     let row = value.dims[2] * value.dims[3] / 4;
     let (per_batch, cache_batch) = (value.dims[1] * row, cache.dims[1] * row);
-    let params = vec![value.dims[0] * per_batch, per_batch, cache_batch, position * row];
+    let params = vec![value.dims[0] * per_batch, per_batch, cache_batch, row, position];
     let mut bindings = Vec::new();
     for (value, cache) in pairs {
         bindings.push(lower.read(value));
@@ -65,5 +70,5 @@ fn append(lower: &mut Lower<'_>, pairs: &[(TensorArg, TensorArg)], position: u32
         .flag("CACHE_F16", cache.dtype == DType::F16)
         .flag("BOTH", pairs.len() == 2)
         .shader();
-    lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
+    lower.launch_live(Launch { shader, bindings, params, grid, ops: 0 }, &[(4, symbolic)])
 }

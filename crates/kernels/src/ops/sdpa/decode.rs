@@ -10,6 +10,7 @@ use super::Problem;
 use crate::args::OpError;
 use crate::lower::{Launch, Lower};
 use crate::route::{Refusal, require};
+use crate::template::Template;
 
 /// Invocations of a workgroup.
 const WG: u32 = 128;
@@ -52,11 +53,6 @@ fn max_splits(problem: &Problem) -> u32 {
     (BUSY / (problem.batch * problem.kv_heads)).clamp(1, 128)
 }
 
-/// Splits for the live context.
-fn splits(problem: &Problem) -> u32 {
-    problem.context.div_ceil(MIN_SPLIT).clamp(1, max_splits(problem))
-}
-
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
     let heads = u64::from(problem.batch) * u64::from(problem.heads);
     let parts = heads * u64::from(max_splits(problem));
@@ -70,28 +66,31 @@ fn record_splits(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states
     let lanes = lanes(problem);
     // A shuffle stays within a subgroup, so the lanes of a key must too.
     let shuffles = lower.caps().subgroups.is_some_and(|s| s.min >= lanes);
-    let shader = problem
-        .template("sdpa_split", include_str!("split.wgsl"))
-        .set("WG", WG)
+    let shader = split_template(problem, "sdpa_split", include_str!("split.wgsl"))
         .set("LANES", lanes)
         .set("KEYS", WG / lanes)
         .flag("SUBGROUPS", shuffles)
         .shader();
-    let splits = splits(problem);
-    let params = problem.params(splits, problem.context.div_ceil(splits))?;
     let bindings =
         vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values), sums, states];
-    let grid = [splits, problem.kv_heads, problem.batch];
-    lower.launch(Launch { shader, bindings, params, grid, ops: problem.ops() })
+    let grid = [max_splits(problem), problem.kv_heads, problem.batch];
+    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }
 
 fn record_merge(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states: Binding) -> Result<(), OpError> {
     let out = problem.out(lower)?;
-    let wg = (problem.head_dim / 4).next_power_of_two().max(32);
-    let shader = problem.template("sdpa_merge", include_str!("merge.wgsl")).set("WG", wg).shader();
-    let params = problem.params(splits(problem), 0)?;
+    let shader = split_template(problem, "sdpa_merge", include_str!("merge.wgsl"))
+        .set("LANES", lanes(problem))
+        .set("SLOTS", WG / lanes(problem))
+        .shader();
     let read = |b: Binding| Binding { access: Access::Read, ..b };
     let bindings = vec![read(sums), read(states), lower.write(&out)];
     let grid = [problem.heads, problem.batch, 1];
-    lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
+    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: 0 })
+}
+
+/// Both kernels derive the number of splits from the live context.
+fn split_template(problem: &Problem, label: &'static str, text: &'static str) -> Template {
+    let template = problem.template(label, text).set("WG", WG);
+    template.set("MIN_SPLIT", MIN_SPLIT).set("MAX_SPLITS", max_splits(problem))
 }

@@ -30,6 +30,8 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
+    // Grids and the score matrix follow the context.
+    lower.follow_integers();
     let scores = lower.scratch(score_bytes(problem));
     record_scores(lower, problem, scores)?;
     record_softmax(lower, problem, scores)?;
@@ -48,7 +50,7 @@ fn record_scores(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> R
     let threads = tiles(problem) * u64::from(problem.context.div_ceil(TILE));
     let shader = problem.template("sdpa_scores", include_str!("scores.wgsl")).set("WG", WG).shader();
     let grid = lower.grid(threads.div_ceil(WG.into()));
-    lower.launch(Launch { shader, bindings, params: problem.params(0, 0)?, grid, ops: problem.ops() / 2 })
+    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
 }
 
 fn record_softmax(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
@@ -58,7 +60,7 @@ fn record_softmax(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> 
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
     let grid = lower.grid(u64::from(problem.batch * problem.heads) * u64::from(problem.seq));
-    lower.launch(Launch { shader, bindings: vec![scores], params: problem.params(0, 0)?, grid, ops: 0 })
+    problem.launch(lower, Launch { shader, bindings: vec![scores], params: problem.params()?, grid, ops: 0 })
 }
 
 fn record_sum(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
@@ -68,5 +70,5 @@ fn record_sum(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Resu
     let threads = tiles(problem) * u64::from(problem.head_dim / 4);
     let shader = problem.template("sdpa_sum", include_str!("sum.wgsl")).set("WG", WG).shader();
     let grid = lower.grid(threads.div_ceil(WG.into()));
-    lower.launch(Launch { shader, bindings, params: problem.params(0, 0)?, grid, ops: problem.ops() / 2 })
+    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
 }

@@ -9,10 +9,10 @@ mod cache;
 mod decode;
 mod materialized;
 
-use etwgpu_graph::{DType, Dims};
+use etwgpu_graph::{DType, Dims, ValueId};
 
 use crate::args::{NodeCx, OpError, TensorArg};
-use crate::lower::Lower;
+use crate::lower::{Launch, Lower};
 use crate::op::{Body, OpDef};
 use crate::route::Route;
 use crate::template::Template;
@@ -103,6 +103,8 @@ pub struct Problem {
     pub context: u32,
     /// Position of the first query: query `s` sees keys up to `position + s` when causal.
     pub position: u32,
+    /// The symbolic integer that the position is, if it is one.
+    symbolic: Option<ValueId>,
     /// Whether later keys are hidden.
     pub causal: bool,
     /// Factor on the scores.
@@ -122,6 +124,7 @@ impl Problem {
         if q.dims.len() != 4 || keys.dims.len() != 4 || keys.dims != values.dims {
             return Err(invalid!("queries {:?}, keys {:?}, values {:?}", &q.dims[..], &keys.dims[..], &values.dims[..]));
         }
+        let symbolic = cx.symbolic(position);
         let position = cx.int(position)?;
         let capacity = i64::from(keys.dims[1]);
         let end = position + i64::from(q.dims[1]);
@@ -139,6 +142,7 @@ impl Problem {
             head_dim,
             context: end as u32,
             position: position as u32,
+            symbolic,
             causal,
             scale: scale(cx, rest[3], head_dim)?,
             mask: cx.tensor_opt(rest[0])?,
@@ -175,6 +179,7 @@ impl Problem {
             head_dim,
             context,
             position: 0,
+            symbolic: None,
             causal: false,
             scale: scale(cx, 4, head_dim)?,
             mask: cx.tensor_opt(3)?,
@@ -232,17 +237,22 @@ impl Problem {
             .flag("MASK", self.mask.is_some())
     }
 
-    /// The uniform block that `attention.wgsl` declares; strides in `vec4`s. Without splits both are zero.
-    fn params(&self, splits: u32, split_len: u32) -> Result<Vec<u32>, OpError> {
+    /// The uniform block that `attention.wgsl` declares; strides in `vec4`s.
+    fn params(&self) -> Result<Vec<u32>, OpError> {
         let [q, kv] = [self.q_strides, self.kv_strides];
-        let mut params = vec![self.batch, self.seq, self.heads, self.context, self.position, self.scale.to_bits()];
+        let keys = self.context - self.position;
+        let mut params = vec![self.batch, self.seq, self.heads, keys, self.position, self.scale.to_bits()];
         params.extend([q.batch, q.seq, q.head, kv.batch, kv.seq, kv.head].map(|s| s / 4));
         params.extend(match &self.mask {
             Some(mask) => mask_strides(mask, self)?,
             None => [0; 4],
         });
-        params.extend([splits, split_len]);
         Ok(params)
+    }
+
+    /// Adds a launch whose position follows the symbolic integer that it is.
+    fn launch(&self, lower: &mut Lower<'_>, launch: Launch) -> Result<(), OpError> {
+        lower.launch_live(launch, &[(4, self.symbolic)])
     }
 
     fn out(&self, lower: &Lower<'_>) -> Result<TensorArg, OpError> {

@@ -10,7 +10,7 @@
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
-    let key_tiles = (p.context + 3u) / 4u;
+    let key_tiles = (context() + 3u) / 4u;
     let row_tiles = (p.seq + 3u) / 4u;
     let i = linear_thread(ids);
     let c0 = i % key_tiles * 4u;
@@ -22,7 +22,7 @@ fn main(ids: Ids) {
     let last = p.seq - 1u;
     if c0 >= visible(min(s0 + 3u, last)) { return; }
     let kv = kv_at(b, h);
-    let last_key = p.context - 1u;
+    let last_key = context() - 1u;
     var sums: array<vec4<f32>, 4>;
     for (var d = 0u; d < QUADS; d++) {
         let k0 = vec4<f32>(keys[kv + c0 * p.kv_seq + d]);

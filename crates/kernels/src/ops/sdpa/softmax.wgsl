@@ -8,7 +8,7 @@ fn main(ids: Ids) {
     let row = linear_workgroup(ids);
     if row >= p.batch * p.heads * p.seq { return; }
     let s = row % p.seq;
-    let pitch = (p.context + 3u) / 4u * 4u;
+    let pitch = (context() + 3u) / 4u * 4u;
     let base = (row / p.seq * ((p.seq + 3u) / 4u * 4u) + s) * pitch;
     let seen = visible(s);
     var highest = HIDDEN;

@@ -1,6 +1,7 @@
 // Part of the context for one key-value head; grid: splits, key-value heads, batch.
 // LANES neighbouring lanes hold the channels of one key; KEYS keys are worked on at once.
 #import attention
+#import splits
 @group(0) @binding(1) var<storage, read> q: array<elem4>;
 @group(0) @binding(2) var<storage, read> keys: array<cache4>;
 @group(0) @binding(3) var<storage, read> values: array<cache4>;
@@ -34,6 +35,8 @@ fn main(ids: Ids) {
     let split = ids.wid.x;
     let kv_head = ids.wid.y;
     let b = ids.wid.z;
+    if split >= split_count() { return; }
+    let split_len = split_length();
     let lane = ids.lid % LANES;
     let slot = ids.lid / LANES;
     let channel = min(lane, QUADS - 1u);
@@ -42,19 +45,19 @@ fn main(ids: Ids) {
     for (var g = 0u; g < GROUP; g++) {
         query[g] = vec4<f32>(q[q_at(b, 0u, kv_head * GROUP + g) + channel]) * (p.scale * used);
     }
-    let first = split * p.split_len;
-    let end = min(first + p.split_len, visible(0u));
+    let first = split * split_len;
+    let end = min(first + split_len, visible(0u));
     let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
     var highest: array<f32, GROUP>;
     var total: array<f32, GROUP>;
     var sum: array<vec4<f32>, GROUP>;
     for (var g = 0u; g < GROUP; g++) { highest[g] = HIDDEN; }
     // The trip count is the same for all invocations, as the barriers of lane_sum ask.
-    let steps = (p.split_len + KEYS - 1u) / KEYS;
+    let steps = (split_len + KEYS - 1u) / KEYS;
     for (var i = 0u; i < steps; i++) {
         let c = first + i * KEYS + slot;
         let seen = c < end;
-        let at = kv + min(c, p.context - 1u) * p.kv_seq;
+        let at = kv + min(c, context() - 1u) * p.kv_seq;
         let k = vec4<f32>(keys[at]);
         let v = vec4<f32>(values[at]);
         for (var g = 0u; g < GROUP; g++) {
@@ -84,7 +87,7 @@ fn main(ids: Ids) {
             weight_sum += scale * state.y;
             v += scale * merged[(s * GROUP + g) * QUADS + i % QUADS];
         }
-        let part = (b * p.heads + kv_head * GROUP + g) * p.splits + split;
+        let part = (b * p.heads + kv_head * GROUP + g) * MAX_SPLITS + split;
         sums[part * QUADS + i % QUADS] = v;
         if i % QUADS == 0u { states[part] = vec2(top, weight_sum); }
     }

@@ -15,7 +15,7 @@ fn main(ids: Ids) {
     if bh >= p.batch * p.heads { return; }
     let b = bh / p.heads;
     let h = bh % p.heads;
-    let key_tiles = (p.context + 3u) / 4u;
+    let key_tiles = (context() + 3u) / 4u;
     let row = (bh * row_tiles * 4u + s0) * key_tiles;
     let last = p.seq - 1u;
     let rows = min(last - s0, 3u);

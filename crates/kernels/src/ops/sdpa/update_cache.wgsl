@@ -6,7 +6,8 @@ struct Params {
     count: u32,
     per_batch: u32,
     cache_batch: u32,
-    offset: u32,
+    row: u32,
+    position: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> keys: array<elem4>;
@@ -20,7 +21,7 @@ struct Params {
 fn main(ids: Ids) {
     let i = linear_thread(ids);
     if i >= p.count { return; }
-    let at = i / p.per_batch * p.cache_batch + p.offset + i % p.per_batch;
+    let at = i / p.per_batch * p.cache_batch + p.position * p.row + i % p.per_batch;
     key_cache[at] = cache4(keys[i]);
 #ifdef BOTH
     value_cache[at] = cache4(values[i]);

@@ -1,5 +1,10 @@
 //! A choice between two tensors, element by element.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::{DType, Dims};
 
 use crate::args::{NodeCx, OpError};

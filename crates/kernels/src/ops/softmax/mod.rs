@@ -1,5 +1,10 @@
 //! Softmax and its logarithm along any dimension.
 
+#[cfg(feature = "reference")]
+pub mod cases;
+#[cfg(feature = "reference")]
+pub mod reference;
+
 use etwgpu_graph::Dims;
 
 use crate::args::{NodeCx, OpError};

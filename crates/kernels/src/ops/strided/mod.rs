@@ -23,6 +23,7 @@ pub const SLICE: OpDef = OpDef::kernel(
         Ok(vec![dims])
     },
     |lower| {
+        lower.follow_integers();
         let (tensor, slice) = (lower.cx.tensor(0)?, Slice::of(&lower.cx)?);
         let mut strides = contiguous(&tensor.dims);
         let offset = slice.start * strides[slice.dim];

@@ -1,0 +1,110 @@
+//! Every shader that planning asks for, on every kind of device: it validates with what the device offers, and its
+//! bindings, parameters and workgroups are those that the plan says.
+
+use std::collections::HashSet;
+
+use etwgpu_kernels::cases;
+use etwgpu_record::{Access, Caps, Dispatch};
+use etwgpu_testkit::{choices, lower};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, GlobalVariable, Module, StorageAccess};
+
+fn capabilities(caps: &Caps) -> Capabilities {
+    // Conversions to and from packed halves are part of every device's shaders, arithmetic on halves is not.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(Capabilities::SHADER_FLOAT16, caps.f16);
+    capabilities.set(Capabilities::SUBGROUP, caps.subgroups.is_some());
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, caps.coop_matrix);
+    capabilities
+}
+
+fn parse(source: &str, caps: &Caps) -> Result<(Module, ModuleInfo), String> {
+    let capabilities = capabilities(caps);
+    let options = naga::front::wgsl::Options { capabilities, ..naga::front::wgsl::Options::new() };
+    let module = naga::front::wgsl::Frontend::new_with_options(options)
+        .parse(source)
+        .map_err(|e| e.emit_to_string(source))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(source))?;
+    Ok((module, info))
+}
+
+fn storage(module: &Module) -> Vec<(u32, Access)> {
+    let bound = |global: &GlobalVariable| match (global.space, global.binding) {
+        (AddressSpace::Storage { access }, Some(at)) => {
+            let writes = access.contains(StorageAccess::STORE);
+            Some((at.binding, if writes { Access::ReadWrite } else { Access::Read }))
+        }
+        _ => None,
+    };
+    let mut found: Vec<_> = module.global_variables.iter().filter_map(|(_, global)| bound(global)).collect();
+    found.sort_by_key(|(binding, _)| *binding);
+    found
+}
+
+/// Bytes of all variables in an address space; none when there is no such variable.
+fn size_of(module: &Module, space: AddressSpace) -> Result<Option<u32>, String> {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+    let globals = module.global_variables.iter().filter(|(_, global)| global.space == space);
+    let sizes: Vec<u32> = globals.map(|(_, global)| layouter[global.ty].size.next_multiple_of(16)).collect();
+    Ok(if sizes.is_empty() { None } else { Some(sizes.iter().sum()) })
+}
+
+fn check(dispatch: &Dispatch, caps: &Caps) -> Result<(), String> {
+    let (module, _) = parse(&dispatch.shader.source, caps)?;
+    let planned: Vec<(u32, Access)> = (1..).zip(dispatch.bindings.iter().map(|b| b.access)).collect();
+    let declared = storage(&module);
+    if declared != planned {
+        return Err(format!("declares {declared:?}, the plan binds {planned:?}"));
+    }
+    if planned.len() > caps.max_storage_buffers as usize {
+        return Err(format!("{} storage buffers", planned.len()));
+    }
+    let words = (dispatch.params.len() as u32 * 4).next_multiple_of(16);
+    let params = size_of(&module, AddressSpace::Uniform)?;
+    if params.unwrap_or(0) != words {
+        return Err(format!("parameters of {params:?} bytes, the plan passes {words}"));
+    }
+    let shared = size_of(&module, AddressSpace::WorkGroup)?.unwrap_or(0);
+    if shared > caps.max_workgroup_memory {
+        return Err(format!("{shared} bytes of workgroup memory"));
+    }
+    let [entry] = &module.entry_points[..] else { return Err("not one entry point".into()) };
+    let invocations: u32 = entry.workgroup_size.iter().product();
+    if entry.name != "main" || invocations > caps.max_invocations || invocations == 0 {
+        return Err(format!("entry point {} of {invocations} invocations", entry.name));
+    }
+    if let Some(groups) = dispatch.grid.iter().find(|&&g| g > caps.max_grid) {
+        return Err(format!("{groups} workgroups along one dimension"));
+    }
+    Ok(())
+}
+
+#[test]
+fn shaders_fit_the_devices_they_are_planned_for() {
+    let cases = cases::all();
+    let (mut failures, mut modules) = (Vec::new(), HashSet::new());
+    for caps in Caps::presets() {
+        let mut seen = HashSet::new();
+        for case in &cases {
+            let live = case.live().unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            for options in choices() {
+                let Ok(lowered) = lower(case, &live, &caps, &options) else { continue };
+                for dispatch in &lowered.recording.dispatches {
+                    modules.insert(dispatch.shader.source.clone());
+                    if !seen.insert((dispatch.shader.source.clone(), dispatch.params.len(), dispatch.bindings.len())) {
+                        continue;
+                    }
+                    if let Err(error) = check(dispatch, &caps) {
+                        failures.push(format!("{} on {} for {}: {error}", dispatch.shader.label, caps.name, case.name));
+                    }
+                }
+            }
+        }
+    }
+    println!("{} modules of {} cases", modules.len(), cases.len());
+    assert!(modules.len() > 100, "only {} modules", modules.len());
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures[..failures.len().min(30)].join("\n"));
+}

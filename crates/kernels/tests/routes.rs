@@ -55,11 +55,12 @@ fn try_case(case: &Case, choices: &[LowerOptions], tally: &Mutex<Tally>) {
         Ok(live) => live,
         Err(error) => return fail(format!("live sizes: {error}")),
     };
-    let (want, _) = reference(case);
+    let t0=std::time::Instant::now(); let (want, _) = reference(case); let tr=t0.elapsed(); let mut tl=std::time::Duration::ZERO; let mut tg=tl; let mut n=0;
     let mut done: Vec<Lowered> = Vec::new();
     for (variant, caps) in variants(gpu.caps()) {
         for options in choices {
-            let lowered = match lower(case, &live, &caps, options) {
+            let t1=std::time::Instant::now(); let l0 = lower(case, &live, &caps, options); tl+=t1.elapsed();
+            let lowered = match (|| l0)() { //(case, &live, &caps, options) {
                 Ok(lowered) => lowered,
                 Err(error) if variant == "device" => return fail(format!("lowering: {error}")),
                 Err(_) => {
@@ -78,13 +79,15 @@ fn try_case(case: &Case, choices: &[LowerOptions], tally: &Mutex<Tally>) {
                     *tally.runs.entry(route).or_default() += 1;
                 }
             }
+            n+=1; let t2=std::time::Instant::now();
             let outcome = run(&gpu, case, &live, &lowered).and_then(|got| compare_all(&got, &want));
             if let Err(error) = outcome {
                 fail(format!("{variant}, {took:?}: {error}"));
             }
-            done.push(lowered);
+            tg+=t2.elapsed(); done.push(lowered);
         }
     }
+    println!("PROF {}\t{}\t{}\t{}\t{}\t{}", case.graph.nodes[case.graph.nodes.len()-1].op, tr.as_millis(), tl.as_millis(), tg.as_millis(), n, case.name);
 }
 
 fn compare_all(got: &[Array], want: &[Array]) -> Result<(), String> {

@@ -151,7 +151,7 @@ pub fn all() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for kind in kinds {
-        let base = Layer { kind, rows: &[], bound: &[], n: 66, k: 96, group: 32, bias: None };
+        let base = Layer { kind, rows: &[], bound: &[], n: 70, k: 96, group: 32, bias: None };
         for m in ROWS {
             let rows = [*m];
             cases.push(Layer { rows: &rows, bound: &rows, ..base }.case());

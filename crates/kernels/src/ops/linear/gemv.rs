@@ -115,7 +115,6 @@ fn workgroup(k: u32) -> u32 {
 
 /// Output channels a workgroup walks: more reuse of the activations, as long as enough workgroups remain.
 fn channels(n: u32) -> u32 {
-    if let Ok(b) = std::env::var("BUSY") { let b: u32 = b.parse().unwrap(); return [32, 16, 8].into_iter().find(|c| n / c >= b).unwrap_or(4); }
     [32, 16, 8].into_iter().find(|c| n / c >= BUSY).unwrap_or(4)
 }
 
@@ -225,7 +224,6 @@ impl Gemv {
             .set("K", self.k)
             .set("SEGMENTS", self.segments.len() as u32)
             .flag("F16", f16)
-            .flag("V1", std::env::var("V1").is_ok())
             .flag("ANY_F16", uses_f16)
             .flag("SUBGROUPS", lower.caps().subgroups.is_some());
         let max_grid = lower.caps().max_grid;

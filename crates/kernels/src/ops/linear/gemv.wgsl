@@ -53,20 +53,10 @@ var<workgroup> tree: array<vec4<f32>, WG>;
 #endif
 
 const PLACE_LO = vec4<f32>(1.0, 0x1p-4, 0x1p-8, 0x1p-12);
-#ifdef V1
-const PLACE_HI = PLACE_LO;
-#else
 const PLACE_HI = vec4<f32>(0x1p-16, 0x1p-20, 0x1p-24, 0x1p-28);
-#endif
 
 // Eight nibbles in place against eight prescaled activations: no shifts.
 fn dot8(word: u32, lo: vec4<f32>, hi: vec4<f32>) -> f32 {
-#ifdef V1
-    let a1 = bitcast<vec4<f32>>((vec4(word) & vec4(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4(0x4b000000u)) - 8388608.0;
-    let h = word >> 16u;
-    let b1 = bitcast<vec4<f32>>((vec4(h) & vec4(0xfu, 0xf0u, 0xf00u, 0xf000u)) | vec4(0x4b000000u)) - 8388608.0;
-    return dot(a1, lo) + dot(b1, hi);
-#endif
     let a = vec4<f32>(vec4(word) & vec4(0xfu, 0xf0u, 0xf00u, 0xf000u));
     let b = vec4<f32>(vec4(word) & vec4(0xf0000u, 0xf00000u, 0xf000000u, 0xf0000000u));
     return dot(a, lo) + dot(b, hi);
@@ -126,16 +116,12 @@ fn tree_sum(value: vec4<f32>, lid: u32) -> vec4<f32> {
 }
 #endif
 
-fn load_x(at: u32) -> vec4<f32> {
-    return vec4<f32>(x[at]);
-}
-
-#ifdef NORM
-// Rounded as the separate normalisation would store it.
-fn normed(v: vec4<f32>, norm: f32, at: u32) -> vec4<f32> {
-    return vec4<f32>(elem4(v * norm * vec4<f32>(norm_weight[at])));
-}
-#endif
+// Activations on their way from neighbouring loads to their owners: 32 channels an owner, padded by a vec4 so that
+// owners read from different banks.
+const OWNERS = min(WG, 64u);
+const ROUNDS = WG / OWNERS;
+const PITCH = 9u;
+var<workgroup> staged: array<vec4<f32>, OWNERS * PITCH>;
 
 fn quantised(v: vec4<f32>, q: QParams) -> vec4<f32> {
     return clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero;
@@ -145,32 +131,45 @@ fn lowest_of(v: vec4<f32>) -> f32 {
     return min(min(v.x, v.y), min(v.z, v.w));
 }
 
-// Reads this thread's activations, normalises and quantises them; returns the factor on all products.
+// Reads the row, normalises and quantises it, and leaves each thread with its channels; returns the factor on all
+// products.
 fn prepare(m: u32, ids: Ids) -> f32 {
     let in_row = ids.lid < ROW_CHUNKS;
-    let channel = min(ids.lid, ROW_CHUNKS - 1u) * 8u;
-    let at = m * (K / 4u) + channel;
-    x0 = load_x(at);
-    x1 = load_x(at + 1u);
-    x2 = load_x(at + 2u);
-    x3 = load_x(at + 3u);
-    x4 = load_x(at + 4u);
-    x5 = load_x(at + 5u);
-    x6 = load_x(at + 6u);
-    x7 = load_x(at + 7u);
+    let row = m * (K / 4u);
 #ifdef NORM
-    let squares = dot(x0, x0) + dot(x1, x1) + dot(x2, x2) + dot(x3, x3)
-        + dot(x4, x4) + dot(x5, x5) + dot(x6, x6) + dot(x7, x7);
-    let norm = inverseSqrt(workgroup_sum(select(0.0, squares, in_row), ids) / f32(K) + p.eps);
-    x0 = normed(x0, norm, channel);
-    x1 = normed(x1, norm, channel + 1u);
-    x2 = normed(x2, norm, channel + 2u);
-    x3 = normed(x3, norm, channel + 3u);
-    x4 = normed(x4, norm, channel + 4u);
-    x5 = normed(x5, norm, channel + 5u);
-    x6 = normed(x6, norm, channel + 6u);
-    x7 = normed(x7, norm, channel + 7u);
+    var squares = 0.0;
+    for (var i = ids.lid; i < K / 4u; i += WG) {
+        let v = vec4<f32>(x[row + i]);
+        squares += dot(v, v);
+    }
+    let norm = inverseSqrt(workgroup_sum(squares, ids) / f32(K) + p.eps);
 #endif
+    for (var round = 0u; round < ROUNDS; round++) {
+        let first = round * OWNERS * 8u;
+        for (var i = ids.lid; i < OWNERS * 8u; i += WG) {
+            if first + i < K / 4u {
+                var v = vec4<f32>(x[row + first + i]);
+#ifdef NORM
+                // Rounded as the separate normalisation would store it.
+                v = vec4<f32>(elem4(v * norm * vec4<f32>(norm_weight[first + i])));
+#endif
+                staged[i / 8u * PITCH + i % 8u] = v;
+            }
+        }
+        workgroupBarrier();
+        if in_row && ids.lid / OWNERS == round {
+            let at = ids.lid % OWNERS * PITCH;
+            x0 = staged[at];
+            x1 = staged[at + 1u];
+            x2 = staged[at + 2u];
+            x3 = staged[at + 3u];
+            x4 = staged[at + 4u];
+            x5 = staged[at + 5u];
+            x6 = staged[at + 6u];
+            x7 = staged[at + 7u];
+        }
+        workgroupBarrier();
+    }
     var factor = 1.0;
 #ifdef DYNAMIC_Q8
 #ifdef QUANTISE_HERE
@@ -192,8 +191,9 @@ fn prepare(m: u32, ids: Ids) -> f32 {
     x7 = quantised(x7, q);
     factor = q.scale;
 #endif
-    let sum = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
+    // Threads past the row count for nothing.
     let keep = select(0.0, 1.0, in_row);
+    let sum = ((x0 + x1) + (x2 + x3)) + ((x4 + x5) + (x6 + x7));
     offset = -8.0 * keep * ((sum.x + sum.y) + (sum.z + sum.w));
     x0 *= PLACE_LO * keep;
     x1 *= PLACE_HI * keep;

@@ -11,6 +11,7 @@ pub mod reference;
 
 mod gemm;
 pub(crate) mod gemv;
+mod coop;
 mod rows;
 
 use etwgpu_graph::{DType, Dims};
@@ -57,6 +58,7 @@ pub const DYNAMIC_Q8_Q4: OpDef = OpDef::kernel(
 /// Ways to run a linear layer, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "linear.gemv", fits: gemv::fits, record: gemv::record },
+    Route { name: "linear.coop", fits: coop::fits, record: coop::record },
     Route { name: "linear.gemm", fits: gemm::fits, record: gemm::record },
     Route { name: "linear.rows", fits: |_, _| Ok(()), record: rows::record },
 ];

@@ -76,8 +76,10 @@ pub struct RunStats {
     pub submits: usize,
     /// Writes queued for inputs and parameters.
     pub uploads: usize,
-    /// Time waiting for the device.
+    /// Time from submission until the outputs were copied out; it holds `ahead`.
     pub wait: Duration,
+    /// Time spent on preparing the next run while the device works.
+    pub ahead: Duration,
 }
 
 impl Prepared {
@@ -189,12 +191,13 @@ impl Prepared {
             (timer, _) => self.encode(gpu, timer.as_ref()),
         };
         let index = gpu.queue.submit([commands]);
+        let started = Instant::now();
         self.params_dirty = false;
         self.map_outputs();
         if timer.is_none() {
             self.next = Some(self.encode(gpu, None));
         }
-        let started = Instant::now();
+        stats.ahead = started.elapsed();
         let result = self.read_back(gpu, index, sink);
         stats.wait = started.elapsed();
         if let (Some(spans), Some(timer)) = (profile, timer) {

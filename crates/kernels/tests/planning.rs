@@ -11,7 +11,7 @@ use etwgpu_kernels::reference::{self, Array, count};
 use etwgpu_kernels::storage::{Kind, Storage};
 use etwgpu_kernels::{Live, LowerOptions, Lowered, OpError, passes};
 use etwgpu_record::{Caps, Dispatch};
-use etwgpu_testkit::{choices, compare, lower, reference as expected};
+use etwgpu_testkit::{choices, compare, lower, reached, reference as expected};
 
 fn live_of(case: &Case) -> Live {
     case.live().unwrap_or_else(|error| panic!("{}: {error}", case.name))
@@ -47,6 +47,15 @@ fn every_operator_has_a_reference_and_a_case() {
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn every_route_is_reached_on_some_device() {
+    let reached: Vec<&str> = Caps::presets().iter().flat_map(reached).collect();
+    for (family, names) in cases::routes() {
+        let missing: Vec<_> = names.into_iter().filter(|name| !reached.contains(name)).collect();
+        assert!(missing.is_empty(), "no case reaches {missing:?} of {family}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Recordings of cases on a real device, with every byte that nothing wrote made visible.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use etwgpu_engine::{AdapterChoice, Buffer, EngineError, Gpu, Prepared};
 use etwgpu_graph::ValueId;
@@ -15,22 +15,16 @@ const POISON: u8 = 0xff;
 /// Poisoned bytes behind each buffer, which no kernel may touch.
 const GUARD: u64 = 256;
 
-static GPU: LazyLock<Result<Arc<Gpu>, EngineError>> = LazyLock::new(|| {
+/// Opens the device that tests run on: the adapter that `ETWGPU_ADAPTER` names, else a GPU, else lavapipe.
+pub fn open() -> Arc<Gpu> {
     let named = std::env::var("ETWGPU_ADAPTER").ok().filter(|name| !name.is_empty());
-    let is_on = |name: &str| std::env::var(name).is_ok_and(|v| v == "1");
-    let open = |name| Gpu::open(&AdapterChoice { name, checked_shaders: is_on("ETWGPU_CHECKED_SHADERS") });
-    match named {
+    let checked_shaders = std::env::var("ETWGPU_CHECKED_SHADERS").is_ok_and(|v| v == "1");
+    let open = |name| Gpu::open(&AdapterChoice { name, checked_shaders });
+    let gpu = match named {
         Some(name) => open(Some(name)),
         None => open(None).or_else(|_| open(Some("llvmpipe".into()))),
-    }
-});
-
-/// The device that tests run on: the adapter that `ETWGPU_ADAPTER` names, else a GPU, else lavapipe.
-pub fn open() -> Arc<Gpu> {
-    match &*GPU {
-        Ok(gpu) => gpu.clone(),
-        Err(error) => panic!("{error}"),
-    }
+    };
+    gpu.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs a plan of a case and reads the graph's outputs.

@@ -3,7 +3,7 @@
 mod gpu;
 mod tolerance;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use etwgpu_graph::ValueId;
 use etwgpu_kernels::cases::Case;
@@ -14,7 +14,7 @@ use etwgpu_kernels::{Live, LowerError, LowerOptions, Lowered, lower::Planner};
 use etwgpu_record::Caps;
 
 pub use gpu::{open, run};
-pub use tolerance::{Tolerance, compare};
+pub use tolerance::{Tolerance, compare, compare_within};
 
 /// Plans a case at its live sizes.
 pub fn lower(case: &Case, live: &Live, caps: &Caps, options: &LowerOptions) -> Result<Lowered, LowerError> {
@@ -37,6 +37,23 @@ pub fn choices() -> Vec<LowerOptions> {
         choices.extend(others.iter().map(|route| LowerOptions { prefer: vec![route.clone()], avoid: avoid.clone() }));
     }
     choices
+}
+
+/// Routes and fusions that a plan took.
+pub fn taken(lowered: &Lowered) -> Vec<&'static str> {
+    let considered = lowered.plans.iter().flat_map(|plan| &plan.considered);
+    considered.filter(|c| c.refusal.is_none()).map(|c| c.route).collect()
+}
+
+/// Routes and fusions that some case takes on a device under some choice.
+pub fn reached(caps: &Caps) -> BTreeSet<&'static str> {
+    let mut routes = BTreeSet::new();
+    for case in etwgpu_kernels::cases::all() {
+        let Ok(live) = case.live() else { continue };
+        let plans = choices().into_iter().filter_map(|options| lower(&case, &live, caps, &options).ok());
+        plans.for_each(|lowered| routes.extend(taken(&lowered)));
+    }
+    routes
 }
 
 /// What the host would receive from the reference, in the order of the graph's outputs, and the sizes of everything.

@@ -31,13 +31,17 @@ impl Tolerance {
     }
 }
 
-/// Compares element by element; the error names the first wrong element and how many there are.
+/// Compares element by element, within the tolerance of the element type.
 pub fn compare(got: &Array, want: &Array) -> Result<(), String> {
+    compare_within(Tolerance::of(want.dtype), got, want)
+}
+
+/// Compares element by element; the error names the first wrong element and how many there are.
+pub fn compare_within(tolerance: Tolerance, got: &Array, want: &Array) -> Result<(), String> {
     if got.dims != want.dims || got.dtype != want.dtype {
         let sizes = |a: &Array| format!("{:?} {:?}", a.dtype, &a.dims[..]);
         return Err(format!("got {}, want {}", sizes(got), sizes(want)));
     }
-    let tolerance = Tolerance::of(want.dtype);
     let pairs = got.values.iter().zip(&want.values);
     let wrong: Vec<usize> =
         pairs.enumerate().filter(|(_, (g, w))| !tolerance.accepts(**g, **w)).map(|(i, _)| i).collect();

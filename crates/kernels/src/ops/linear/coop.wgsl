@@ -17,13 +17,24 @@ var<workgroup> xs: array<vec4<f16>, TILE_ROWS * PITCH>;
 var<workgroup> ws: array<vec4<f16>, TILE_COLUMNS * PITCH>;
 var<workgroup> results: array<f32, WG / 32u * 256u>;
 
-fn stage_x(m0: u32, k0: u32, lid: u32) {
-    for (var i = lid; i < TILE_ROWS * QUADS; i += WG) {
-        let row = i / QUADS;
-        let quad = i % QUADS;
-        let m = min(m0 + row, p.m - 1u);
-        let v = quantised(vec4<f32>(x[m * (K / 4u) + k0 / 4u + quad]), row_quant(m));
-        xs[row * PITCH + quad] = vec4<f16>(v);
+// Operands of the next step on their way from memory.
+const X_LOADS = TILE_ROWS * QUADS / WG;
+const W_LOADS = TILE_COLUMNS * 2u / WG;
+var<private> next_x: array<vec4<f32>, X_LOADS>;
+var<private> next_w: array<vec2<u32>, W_LOADS>;
+var<private> next_scale: array<f32, W_LOADS>;
+
+fn fetch(m0: u32, n0: u32, k0: u32, lid: u32) {
+    for (var i = 0u; i < X_LOADS; i++) {
+        let at = i * WG + lid;
+        let m = min(m0 + at / QUADS, p.m - 1u);
+        next_x[i] = vec4<f32>(x[m * (K / 4u) + k0 / 4u + at % QUADS]);
+    }
+    for (var i = 0u; i < W_LOADS; i++) {
+        let at = i * WG + lid;
+        let n = min(n0 + at / 2u, N - 1u);
+        next_w[i] = weight[(n * (K / 8u) + k0 / 8u) / 2u + at % 2u];
+        next_scale[i] = f32(scales[n * GROUPS + k0 / GROUP]);
     }
 }
 
@@ -32,18 +43,18 @@ fn quad_of(word: u32, shift: u32, scale: f32) -> vec4<f16> {
     return vec4<f16>((vec4<f32>(nibbles) - 8.0) * scale);
 }
 
-fn stage_w(n0: u32, k0: u32, lid: u32) {
-    for (var i = lid; i < TILE_COLUMNS * 2u; i += WG) {
-        let row = i / 2u;
-        let half = i % 2u;
-        let n = min(n0 + row, N - 1u);
-        let words = weight[(n * (K / 8u) + k0 / 8u) / 2u + half];
-        let scale = f32(scales[n * GROUPS + k0 / GROUP]);
-        let at = row * PITCH + half * 4u;
-        ws[at] = quad_of(words.x, 0u, scale);
-        ws[at + 1u] = quad_of(words.x, 16u, scale);
-        ws[at + 2u] = quad_of(words.y, 0u, scale);
-        ws[at + 3u] = quad_of(words.y, 16u, scale);
+fn stage(m0: u32, lid: u32) {
+    for (var i = 0u; i < X_LOADS; i++) {
+        let at = i * WG + lid;
+        let q = row_quant(min(m0 + at / QUADS, p.m - 1u));
+        xs[at / QUADS * PITCH + at % QUADS] = vec4<f16>(quantised(next_x[i], q));
+    }
+    for (var i = 0u; i < W_LOADS; i++) {
+        let at = (i * WG + lid) / 2u * PITCH + lid % 2u * 4u;
+        ws[at] = quad_of(next_w[i].x, 0u, next_scale[i]);
+        ws[at + 1u] = quad_of(next_w[i].x, 16u, next_scale[i]);
+        ws[at + 2u] = quad_of(next_w[i].y, 0u, next_scale[i]);
+        ws[at + 3u] = quad_of(next_w[i].y, 16u, next_scale[i]);
     }
 }
 
@@ -54,10 +65,11 @@ fn main(ids: Ids) {
     let first_row = ids.subgroup / SUBGROUP_COLUMNS * BLOCK_ROWS * 16u;
     let first_column = ids.subgroup % SUBGROUP_COLUMNS * BLOCK_COLUMNS * 16u;
     var sums: array<array<coop_mat16x16<f32, C>, BLOCK_COLUMNS>, BLOCK_ROWS>;
+    fetch(m0, n0, 0u, ids.lid);
     for (var k0 = 0u; k0 < K; k0 += STEP) {
-        stage_x(m0, k0, ids.lid);
-        stage_w(n0, k0, ids.lid);
+        stage(m0, ids.lid);
         workgroupBarrier();
+        if k0 + STEP < K { fetch(m0, n0, k0 + STEP, ids.lid); }
         for (var k = 0u; k < STEP / 4u; k += 4u) {
             var b: array<coop_mat16x16<f16, B>, BLOCK_COLUMNS>;
             for (var j = 0u; j < BLOCK_COLUMNS; j++) {

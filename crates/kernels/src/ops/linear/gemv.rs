@@ -222,7 +222,7 @@ impl Gemv {
             .set("WG", wg)
             .set("ROWS", rows)
             .set("K", self.k)
-            .set("SEGMENTS", self.segments.len() as u32)
+            .set("MAX_SUBGROUPS", wg / lower.caps().subgroups.map_or(wg, |s| s.min).min(wg))
             .flag("F16", f16)
             .flag("ANY_F16", uses_f16)
             .flag("SUBGROUPS", lower.caps().subgroups.is_some());

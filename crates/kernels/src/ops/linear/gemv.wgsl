@@ -42,9 +42,9 @@ var<private> x6: vec4<f32>;
 var<private> x7: vec4<f32>;
 var<private> offset: f32;
 #ifdef SUBGROUPS
-var<workgroup> partial: array<array<vec4<f32>, ROWS / 4u>, WG>;
+var<workgroup> partial: array<array<vec4<f32>, ROWS / 4u>, MAX_SUBGROUPS>;
 #ifdef SWIGLU
-var<workgroup> partial_up: array<array<vec4<f32>, ROWS / 4u>, WG>;
+var<workgroup> partial_up: array<array<vec4<f32>, ROWS / 4u>, MAX_SUBGROUPS>;
 #endif
 #else
 var<workgroup> totals: array<vec4<f32>, ROWS / 4u>;
@@ -67,40 +67,54 @@ fn dot32(w: vec4<u32>, scale: f32) -> f32 {
     return scale * (d + offset);
 }
 
-fn row0(n: u32, chunk: u32) -> f32 {
-    return dot32(weight0[n * ROW_CHUNKS + chunk], f32(scales0[n * G0 + chunk / (GROUP0 / 32u)]));
-}
-
-// This thread's part of four products.
-fn quad0(n: vec4<u32>, lid: u32) -> vec4<f32> {
-    // Idle threads have zeros for activations.
-    let chunk = min(lid, ROW_CHUNKS - 1u);
-    return vec4(row0(n.x, chunk), row0(n.y, chunk), row0(n.z, chunk), row0(n.w, chunk));
-}
+fn weight_at(segment: u32, n: u32, chunk: u32) -> vec4<u32> {
 #ifdef TWO
-fn row1(n: u32, chunk: u32) -> f32 {
-    return dot32(weight1[n * ROW_CHUNKS + chunk], f32(scales1[n * G1 + chunk / (GROUP1 / 32u)]));
-}
-
-// This thread's part of four products.
-fn quad1(n: vec4<u32>, lid: u32) -> vec4<f32> {
-    // Idle threads have zeros for activations.
-    let chunk = min(lid, ROW_CHUNKS - 1u);
-    return vec4(row1(n.x, chunk), row1(n.y, chunk), row1(n.z, chunk), row1(n.w, chunk));
-}
+    if segment == 1u { return weight1[n * ROW_CHUNKS + chunk]; }
 #endif
 #ifdef THREE
-fn row2(n: u32, chunk: u32) -> f32 {
-    return dot32(weight2[n * ROW_CHUNKS + chunk], f32(scales2[n * G2 + chunk / (GROUP2 / 32u)]));
+    if segment == 2u { return weight2[n * ROW_CHUNKS + chunk]; }
+#endif
+    return weight0[n * ROW_CHUNKS + chunk];
+}
+
+fn scale_at(segment: u32, n: u32, chunk: u32) -> f32 {
+#ifdef TWO
+    if segment == 1u { return f32(scales1[n * G1 + chunk / (GROUP1 / 32u)]); }
+#endif
+#ifdef THREE
+    if segment == 2u { return f32(scales2[n * G2 + chunk / (GROUP2 / 32u)]); }
+#endif
+    return f32(scales0[n * G0 + chunk / (GROUP0 / 32u)]);
+}
+
+// Weights of four output channels on their way.
+struct Quad {
+    w0: vec4<u32>,
+    w1: vec4<u32>,
+    w2: vec4<u32>,
+    w3: vec4<u32>,
+    scale: vec4<f32>,
+}
+
+fn fetch(segment: u32, n: vec4<u32>, chunk: u32) -> Quad {
+    return Quad(
+        weight_at(segment, n.x, chunk),
+        weight_at(segment, n.y, chunk),
+        weight_at(segment, n.z, chunk),
+        weight_at(segment, n.w, chunk),
+        vec4(
+            scale_at(segment, n.x, chunk),
+            scale_at(segment, n.y, chunk),
+            scale_at(segment, n.z, chunk),
+            scale_at(segment, n.w, chunk),
+        ),
+    );
 }
 
 // This thread's part of four products.
-fn quad2(n: vec4<u32>, lid: u32) -> vec4<f32> {
-    // Idle threads have zeros for activations.
-    let chunk = min(lid, ROW_CHUNKS - 1u);
-    return vec4(row2(n.x, chunk), row2(n.y, chunk), row2(n.z, chunk), row2(n.w, chunk));
+fn dots(q: Quad) -> vec4<f32> {
+    return vec4(dot32(q.w0, q.scale.x), dot32(q.w1, q.scale.y), dot32(q.w2, q.scale.z), dot32(q.w3, q.scale.w));
 }
-#endif
 
 #ifndef SUBGROUPS
 fn tree_sum(value: vec4<f32>, lid: u32) -> vec4<f32> {
@@ -116,12 +130,41 @@ fn tree_sum(value: vec4<f32>, lid: u32) -> vec4<f32> {
 }
 #endif
 
-// Activations on their way from neighbouring loads to their owners: 32 channels an owner, padded by a vec4 so that
-// owners read from different banks.
-const OWNERS = min(WG, 64u);
+// Activations on their way from neighbouring loads to their owners, a part at a time: 32 channels an owner, padded by
+// a vec4 so that owners read from different banks.
+const OWNERS = max(min(WG, 64u), WG / 8u);
 const ROUNDS = WG / OWNERS;
+const PER_ROUND = 8u / ROUNDS;
 const PITCH = 9u;
 var<workgroup> staged: array<vec4<f32>, OWNERS * PITCH>;
+
+fn load_x(at: u32) -> vec4<f32> {
+    return vec4<f32>(x[at]);
+}
+
+#ifdef NORM
+fn load_norm(at: u32) -> vec4<f32> {
+    return vec4<f32>(norm_weight[at]);
+}
+
+// Rounded as the separate normalisation would store it.
+fn rounded(v: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(elem4(v));
+}
+#endif
+
+fn loaded(i: u32) -> vec4<f32> {
+    switch i {
+        case 0u: { return x0; }
+        case 1u: { return x1; }
+        case 2u: { return x2; }
+        case 3u: { return x3; }
+        case 4u: { return x4; }
+        case 5u: { return x5; }
+        case 6u: { return x6; }
+        default: { return x7; }
+    }
+}
 
 fn quantised(v: vec4<f32>, q: QParams) -> vec4<f32> {
     return clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero;
@@ -136,40 +179,80 @@ fn lowest_of(v: vec4<f32>) -> f32 {
 fn prepare(m: u32, ids: Ids) -> f32 {
     let in_row = ids.lid < ROW_CHUNKS;
     let row = m * (K / 4u);
+    // Past the row's end the last vec4 is read again; nobody owns those.
+    const LAST = K / 4u - 1u;
+    let i0 = min(ids.lid, LAST);
+    let i1 = min(ids.lid + WG, LAST);
+    let i2 = min(ids.lid + 2u * WG, LAST);
+    let i3 = min(ids.lid + 3u * WG, LAST);
+    let i4 = min(ids.lid + 4u * WG, LAST);
+    let i5 = min(ids.lid + 5u * WG, LAST);
+    let i6 = min(ids.lid + 6u * WG, LAST);
+    let i7 = min(ids.lid + 7u * WG, LAST);
+    x0 = load_x(row + i0);
+    x1 = load_x(row + i1);
+    x2 = load_x(row + i2);
+    x3 = load_x(row + i3);
+    x4 = load_x(row + i4);
+    x5 = load_x(row + i5);
+    x6 = load_x(row + i6);
+    x7 = load_x(row + i7);
 #ifdef NORM
-    var squares = 0.0;
-    for (var i = ids.lid; i < K / 4u; i += WG) {
-        let v = vec4<f32>(x[row + i]);
-        squares += dot(v, v);
-    }
+    let n0 = load_norm(i0);
+    let n1 = load_norm(i1);
+    let n2 = load_norm(i2);
+    let n3 = load_norm(i3);
+    let n4 = load_norm(i4);
+    let n5 = load_norm(i5);
+    let n6 = load_norm(i6);
+    let n7 = load_norm(i7);
+    var squares = dot(x0, x0);
+    if ids.lid + WG <= LAST { squares += dot(x1, x1); }
+    if ids.lid + 2u * WG <= LAST { squares += dot(x2, x2); }
+    if ids.lid + 3u * WG <= LAST { squares += dot(x3, x3); }
+    if ids.lid + 4u * WG <= LAST { squares += dot(x4, x4); }
+    if ids.lid + 5u * WG <= LAST { squares += dot(x5, x5); }
+    if ids.lid + 6u * WG <= LAST { squares += dot(x6, x6); }
+    if ids.lid + 7u * WG <= LAST { squares += dot(x7, x7); }
+    if ids.lid > LAST { squares = 0.0; }
     let norm = inverseSqrt(workgroup_sum(squares, ids) / f32(K) + p.eps);
+    x0 = rounded(x0 * norm * n0);
+    x1 = rounded(x1 * norm * n1);
+    x2 = rounded(x2 * norm * n2);
+    x3 = rounded(x3 * norm * n3);
+    x4 = rounded(x4 * norm * n4);
+    x5 = rounded(x5 * norm * n5);
+    x6 = rounded(x6 * norm * n6);
+    x7 = rounded(x7 * norm * n7);
 #endif
+    var y: array<vec4<f32>, 8>;
     for (var round = 0u; round < ROUNDS; round++) {
-        let first = round * OWNERS * 8u;
-        for (var i = ids.lid; i < OWNERS * 8u; i += WG) {
-            if first + i < K / 4u {
-                var v = vec4<f32>(x[row + first + i]);
-#ifdef NORM
-                // Rounded as the separate normalisation would store it.
-                v = vec4<f32>(elem4(v * norm * vec4<f32>(norm_weight[first + i])));
-#endif
-                staged[i / 8u * PITCH + i % 8u] = v;
-            }
+        for (var j = 0u; j < PER_ROUND; j++) {
+            let i = j * WG + ids.lid;
+            staged[i / 8u * PITCH + i % 8u] = loaded(round * PER_ROUND + j);
         }
         workgroupBarrier();
-        if in_row && ids.lid / OWNERS == round {
+        if ids.lid / OWNERS == round {
             let at = ids.lid % OWNERS * PITCH;
-            x0 = staged[at];
-            x1 = staged[at + 1u];
-            x2 = staged[at + 2u];
-            x3 = staged[at + 3u];
-            x4 = staged[at + 4u];
-            x5 = staged[at + 5u];
-            x6 = staged[at + 6u];
-            x7 = staged[at + 7u];
+            y[0] = staged[at];
+            y[1] = staged[at + 1u];
+            y[2] = staged[at + 2u];
+            y[3] = staged[at + 3u];
+            y[4] = staged[at + 4u];
+            y[5] = staged[at + 5u];
+            y[6] = staged[at + 6u];
+            y[7] = staged[at + 7u];
         }
         workgroupBarrier();
     }
+    x0 = y[0];
+    x1 = y[1];
+    x2 = y[2];
+    x3 = y[3];
+    x4 = y[4];
+    x5 = y[5];
+    x6 = y[6];
+    x7 = y[7];
     var factor = 1.0;
 #ifdef DYNAMIC_Q8
 #ifdef QUANTISE_HERE
@@ -266,20 +349,22 @@ fn main(ids: Ids) {
 #else
     let rotates = false;
 #endif
-    for (var r = 0u; r < ROWS; r += 4u) {
-        let n = rows4(first + r, limit, rotates);
-        var sum = vec4(0.0);
+    // Idle threads have zeros for activations.
+    let chunk = min(ids.lid, ROW_CHUNKS - 1u);
+    var next = fetch(segment, rows4(first, limit, rotates), chunk);
 #ifdef SWIGLU
-        sum = quad0(n, ids.lid);
-        let up = quad1(n, ids.lid);
-#else
-        if segment == 0u { sum = quad0(n, ids.lid); }
-#ifdef TWO
-        if segment == 1u { sum = quad1(n, ids.lid); }
+    var next_up = fetch(1u, rows4(first, limit, false), chunk);
 #endif
-#ifdef THREE
-        if segment == 2u { sum = quad2(n, ids.lid); }
-#endif
+    for (var r = 0u; r < ROWS; r += 4u) {
+        // The next weights are under way while these are worked on.
+        let n = rows4(first + min(r + 4u, ROWS - 4u), limit, rotates);
+        let quad = next;
+        if r + 4u < ROWS { next = fetch(segment, n, chunk); }
+        let sum = dots(quad);
+#ifdef SWIGLU
+        let quad_up = next_up;
+        if r + 4u < ROWS { next_up = fetch(1u, n, chunk); }
+        let up = dots(quad_up);
 #endif
 #ifdef SUBGROUPS
         let part = subgroupAdd(sum);

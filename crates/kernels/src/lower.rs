@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use etwgpu_graph::{Graph, ValueId};
+use etwgpu_graph::{Graph, Value, ValueId};
 use etwgpu_record::{
     Access, Binding, BufferDesc, BufferId, Caps, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
     assign_slots,
@@ -312,6 +312,14 @@ impl Lower<'_> {
     /// Says that what is recorded depends on the values of symbolic integers, beyond live parameters.
     pub fn follow_integers(&mut self) {
         self.follows_integers = true;
+    }
+
+    /// Number at argument `index`, followed where it is a symbolic integer.
+    pub fn number(&mut self, index: usize) -> Result<f64, OpError> {
+        if matches!(self.cx.value(index), Value::SymInt) {
+            self.follow_integers();
+        }
+        self.cx.float(index)
     }
 
     /// Adds a launch, after checking it against the device's limits.

@@ -1,7 +1,9 @@
 //! WGSL templates: constants and flags of a kernel variant, shared modules, conditional lines.
 //!
 //! Directives stand alone on a line: `#import name` (a shared module), `#ifdef FLAG`, `#ifndef FLAG`, `#else`,
-//! `#endif`, `#enable extension`. Constants become `const NAME = value;` lines at the top of the module.
+//! `#endif`, `#enable extension`, and `#for i COUNT` … `#end`, which repeats its lines with `{i}` replaced: what is
+//! written out has names of its own, and stays in registers where an array might not. Constants become
+//! `const NAME = value;` lines at the top of the module.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -80,6 +82,7 @@ impl Template {
         let mut body = String::new();
         let mut imported = Vec::new();
         self.expand_into(self.text, &mut enables, &mut body, &mut imported);
+        let body = self.unroll(&body);
         let mut constants = String::new();
         for (name, value) in &self.constants {
             let suffix = if *value < 0 { "i" } else { "u" };
@@ -90,6 +93,40 @@ impl Template {
             let _ = writeln!(constants, "@group(0) @binding({binding}) var<storage, {access}> {name}: {ty};");
         }
         format!("{enables}{constants}{body}")
+    }
+
+    /// Writes out every `#for`, the innermost last.
+    fn unroll(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let ["#for", name, count] = words[..] else {
+                out.push_str(line);
+                out.push('\n');
+                continue;
+            };
+            let mut depth = 1;
+            let mut body = String::new();
+            for line in lines.by_ref() {
+                match line.split_whitespace().next() {
+                    Some("#for") => depth += 1,
+                    Some("#end") => depth -= 1,
+                    _ => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+                body.push_str(line);
+                body.push('\n');
+            }
+            let constant = self.constants.iter().find(|(n, _)| *n == count).map(|c| c.1);
+            let count = count.parse().ok().or(constant).unwrap_or_else(|| panic!("no constant `{count}` to count to"));
+            for i in 0..count {
+                out.push_str(&self.unroll(&body.replace(&format!("{{{name}}}"), &i.to_string())));
+            }
+        }
+        out
     }
 
     fn expand_into<'t>(&self, text: &'t str, enables: &mut String, body: &mut String, imported: &mut Vec<&'t str>)
@@ -126,7 +163,7 @@ impl Template {
                         self.expand_into(text, enables, body, imported);
                     }
                 }
-                _ if on && !directive.starts_with('#') => {
+                _ if on && (!directive.starts_with('#') || matches!(directive, "#for" | "#end")) => {
                     body.push_str(line);
                     body.push('\n');
                 }
@@ -149,6 +186,13 @@ mod tests {
         assert_eq!(with(&["A"]), "enable f16;\nconst N = 3u;\na\nnot b\n");
         assert_eq!(with(&["A", "B"]), "enable f16;\nconst N = 3u;\na\nb\n");
         assert_eq!(with(&[]), "const N = 3u;\nno a\n");
+    }
+
+    #[test]
+    fn loops_are_written_out() {
+        let text = "#for i 2\n#for j COUNT\nlet v{i}{j} = {i}u;\n#end\n#end\nend\n";
+        let text = Template::new("t", text).set("COUNT", 1).expand();
+        assert_eq!(text, "const COUNT = 1u;\nlet v00 = 0u;\nlet v10 = 1u;\nend\n");
     }
 
     #[test]

@@ -91,7 +91,9 @@ pub fn all() -> Vec<Case> {
         for op in ["aten.minimum.default", "aten.maximum.default"] {
             cases.extend([SIZES[1], SIZES[5], SIZES[7]].map(|sizes| case(op, dtype, sizes, None)));
         }
-        cases.extend(["floor", "trunc"].map(|mode| quotient("aten.div.Tensor_mode", dtype, Some(Arg::Text(mode)))));
+        cases.extend(
+            ["floor", "trunc"].map(|mode| quotient("aten.div.Tensor_mode", dtype, Some(Arg::Text(mode)))),
+        );
         if dtype != I32 {
             cases.push(quotient("aten.div.Tensor", dtype, None));
         }

@@ -7,7 +7,7 @@ pub mod reference;
 
 use etwgpu_graph::{DType, Dims};
 
-use crate::args::{NodeCx, OpError};
+use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
 use crate::ops::strided::pad8;
@@ -28,11 +28,12 @@ pub const DIV: OpDef = OpDef::kernel(&["aten.div.Tensor"], shape, |lower| match 
     _ => record(lower, "div", "DIV", false),
 });
 /// `a / b`, rounded as the mode in argument 2 says.
-pub const DIV_MODE: OpDef = OpDef::kernel(&["aten.div.Tensor_mode"], shape, |lower| match lower.cx.text(2)? {
-    "floor" => record(lower, "div_floor", "DIV_FLOOR", false),
-    "trunc" => record(lower, "div_trunc", "DIV_TRUNC", false),
-    mode => Err(unsupported!("rounding mode {mode}")),
-});
+pub const DIV_MODE: OpDef =
+    OpDef::kernel(&["aten.div.Tensor_mode"], shape, |lower| match lower.cx.text(2)? {
+        "floor" => record(lower, "div_floor", "DIV_FLOOR", false),
+        "trunc" => record(lower, "div_trunc", "DIV_TRUNC", false),
+        mode => Err(unsupported!("rounding mode {mode}")),
+    });
 /// The smaller of two.
 pub const MINIMUM: OpDef =
     OpDef::kernel(&["aten.minimum.default"], shape, |lower| record(lower, "minimum", "MINIMUM", false));
@@ -70,7 +71,18 @@ pub(crate) fn broadcast_strides(from: &[u32], to: &[u32]) -> Dims {
     strides
 }
 
-fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str, has_alpha: bool) -> Result<(), OpError> {
+/// Sizes of `out`, then the strides that repeat each source over it, as shaders take them.
+pub(crate) fn broadcast_params(out: &TensorArg, sources: &[&TensorArg]) -> Vec<u32> {
+    let strides = sources.iter().flat_map(|source| pad8(&broadcast_strides(&source.dims, &out.dims), 0));
+    pad8(&out.dims, 1).into_iter().chain(strides).collect()
+}
+
+fn record(
+    lower: &mut Lower<'_>,
+    label: &'static str,
+    function: &'static str,
+    has_alpha: bool,
+) -> Result<(), OpError> {
     let (a, b, out) = (lower.cx.tensor(0)?, lower.cx.tensor(1)?, lower.cx.out(0)?);
     if a.dtype != out.dtype || b.dtype != out.dtype {
         return Err(unsupported!("{:?} with {:?} into {:?}", a.dtype, b.dtype, out.dtype));
@@ -89,9 +101,7 @@ fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str, ha
     let mut params = vec![items as u32, alpha];
     if !same {
         params.extend([0, 0]);
-        params.extend(pad8(&out.dims, 1));
-        params.extend(pad8(&broadcast_strides(&a.dims, &out.dims), 0));
-        params.extend(pad8(&broadcast_strides(&b.dims, &out.dims), 0));
+        params.extend(broadcast_params(&out, &[&a, &b]));
     }
     let bindings = vec![lower.read(&a), lower.read(&b), lower.write(&out)];
     let grid = lower.grid(items.div_ceil(WG.into()));

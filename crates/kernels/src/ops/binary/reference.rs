@@ -13,7 +13,8 @@ pub fn broadcast2(eval: &mut Eval<'_>, f: impl Fn(f64, f64) -> f64) -> Result<()
     let (a_sizes, b_sizes) = (padded(a.sizes()), padded(b.sizes()));
     let sizes: Vec<usize> = a_sizes.iter().zip(&b_sizes).map(|(&x, &y)| if x == 1 { y } else { x }).collect();
     let element = |values: &[f64], own: &[usize], at: &[usize]| {
-        let position: Vec<usize> = own.iter().zip(at).map(|(&size, &i)| if size == 1 { 0 } else { i }).collect();
+        let position: Vec<usize> =
+            own.iter().zip(at).map(|(&size, &i)| if size == 1 { 0 } else { i }).collect();
         values[flat(own, &position)]
     };
     let values = positions(&sizes)

@@ -11,8 +11,7 @@ use half::f16;
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
-use crate::ops::binary::{broadcast, broadcast_strides};
-use crate::ops::strided::pad8;
+use crate::ops::binary::{broadcast, broadcast_params};
 use crate::template::Template;
 use crate::unsupported;
 
@@ -50,7 +49,7 @@ fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str) ->
         let b = lower.cx.tensor(1)?;
         return record_with(lower, label, function, &a, &Other::Tensor(b));
     }
-    let number = lower.cx.float(1)?;
+    let number = lower.number(1)?;
     record_with(lower, label, function, &a, &Other::Number(number))
 }
 
@@ -88,9 +87,7 @@ pub(crate) fn record_with(
         same = a.dims == out.dims && b.dims == out.dims;
         if !same {
             params.extend([0, 0]);
-            params.extend(pad8(&out.dims, 1));
-            params.extend(pad8(&broadcast_strides(&a.dims, &out.dims), 0));
-            params.extend(pad8(&broadcast_strides(&b.dims, &out.dims), 0));
+            params.extend(broadcast_params(&out, &[a, b]));
         }
     }
     let grid = lower.grid(out.numel().div_ceil(4).div_ceil(WG.into()));

@@ -44,9 +44,24 @@ fn symbolic() -> Case {
     b.finish(&[out])
 }
 
+/// A number that the host passes.
+fn symbolic_number(dtype: DType) -> Case {
+    let mut b = Builder::new(format!("scalar_tensor {dtype:?} of a symbolic number"));
+    let number = b.integer(37);
+    let out = b.result(dtype, &[]);
+    b.node("aten.scalar_tensor.default", &[number.into()], &[out]);
+    b.finish(&[out])
+}
+
 /// Every case.
 pub fn all() -> Vec<Case> {
-    let mut cases = vec![symbolic(), scalar(F32, Arg::Float(f64::NEG_INFINITY)), scalar(F16, Arg::Float(0.1))];
+    let mut cases = vec![
+        symbolic(),
+        symbolic_number(F32),
+        symbolic_number(I32),
+        scalar(F32, Arg::Float(f64::NEG_INFINITY)),
+        scalar(F16, Arg::Float(0.1)),
+    ];
     cases.extend([scalar(I32, Arg::Float(-7.0)), scalar(F32, Arg::Int(3)), scalar(Bool, Arg::Bool(true))]);
     for dtype in [F32, F16, I32, Bool] {
         for sizes in SIZES {

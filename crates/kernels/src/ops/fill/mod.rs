@@ -15,15 +15,15 @@ use crate::template::Template;
 use crate::{invalid, unsupported};
 
 /// Sizes, number.
-pub const FULL: OpDef = OpDef::kernel(&["aten.full.default"], sizes, |lower| record(lower, lower.cx.float(1)?));
+pub const FULL: OpDef = OpDef::kernel(&["aten.full.default"], sizes, |lower| record_number(lower, 1));
 /// A tensor that gives the sizes, number.
 pub const FULL_LIKE: OpDef =
-    OpDef::kernel(&["aten.full_like.default"], like, |lower| record(lower, lower.cx.float(1)?));
+    OpDef::kernel(&["aten.full_like.default"], like, |lower| record_number(lower, 1));
 /// A number as a tensor without dimensions.
 pub const SCALAR_TENSOR: OpDef = OpDef::kernel(
     &["aten.scalar_tensor.default"],
     |_| Ok(vec![Dims::new()]),
-    |lower| record(lower, lower.cx.float(0)?),
+    |lower| record_number(lower, 0),
 );
 /// Zeros of given sizes.
 pub const ZEROS: OpDef = OpDef::kernel(&["aten.zeros.default"], sizes, |lower| record(lower, 0.0));
@@ -45,6 +45,11 @@ fn sizes(cx: &NodeCx<'_>) -> Result<Vec<Dims>, OpError> {
         dims.try_push(checked).map_err(|_| invalid!("more than {} dimensions", dims.capacity()))?;
     }
     Ok(vec![dims])
+}
+
+fn record_number(lower: &mut Lower<'_>, index: usize) -> Result<(), OpError> {
+    let number = lower.number(index)?;
+    record(lower, number)
 }
 
 fn record(lower: &mut Lower<'_>, number: f64) -> Result<(), OpError> {

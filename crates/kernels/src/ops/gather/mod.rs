@@ -77,7 +77,7 @@ fn record(
         return Err(invalid!("{} rows picked from none", index.numel()));
     }
     // Rows that end on a word move word by word.
-    let item = if inner * element % 4 == 0 { 4 } else { element };
+    let item = if (inner * element).is_multiple_of(4) { 4 } else { element };
     let items = out.bytes() / u64::from(item);
     let words = out.bytes().div_ceil(4);
     let params = vec![items as u32, inner * element / item, index.numel() as u32, rows];

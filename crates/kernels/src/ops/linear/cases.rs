@@ -99,7 +99,7 @@ impl Layer<'_> {
             }
         }
         let x = b.input_below(bound, Array::new(dtype, live, values));
-        let scale = b.input_below(self.bound, Array::new(F32, self.rows, scales));
+        let scale = b.input_below(self.bound, Array::new(dtype, self.rows, scales));
         let zero = b.input_below(self.bound, Array::new(I8, self.rows, zeros));
         [x, scale, zero]
     }

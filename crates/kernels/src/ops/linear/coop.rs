@@ -60,7 +60,10 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         .set("WG", tile.workgroup())
         .set("TILE_ROWS", tile.rows)
         .set("TILE_COLUMNS", tile.columns)
-        .set("SUBGROUP_ROWS", tile.subgroup_rows)
+        .set("BLOCK_ROWS", tile.rows / tile.subgroup_rows / 16)
+        .set("BLOCK_COLUMNS", tile.columns / tile.subgroup_columns / 16)
+        .set("X_LOADS", tile.rows * STEP / 4 / tile.workgroup())
+        .set("W_LOADS", tile.columns * 2 / tile.workgroup())
         .set("SUBGROUP_COLUMNS", tile.subgroup_columns)
         .flag("SUBGROUPS", true)
         .shader();

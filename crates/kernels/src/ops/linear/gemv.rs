@@ -21,7 +21,10 @@ const CHUNK: u32 = 32;
 pub(crate) const MAX_ROWS: u64 = 4;
 
 /// Workgroups that keep a large GPU busy.
-const BUSY: u32 = 2048;
+const BUSY: u32 = 512;
+
+/// Invocations of a workgroup, unless a row needs more.
+const WG: u32 = 256;
 
 /// One weight matrix of a launch.
 #[derive(Clone, Debug)]
@@ -105,17 +108,41 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 pub(crate) fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
     require(m <= MAX_ROWS, "more than 4 rows of activations")?;
     require(k % CHUNK == 0 && group % CHUNK == 0, "K and the group size are not multiples of 32")?;
-    require(k / CHUNK <= caps.max_invocations, "K is too long for one workgroup")
+    let layout = Layout::of(k, 1, caps);
+    require(layout.workgroup() <= caps.max_invocations, "K is too long for one workgroup")
 }
 
-/// One invocation a chunk.
-fn workgroup(k: u32) -> u32 {
-    (k / CHUNK).next_power_of_two().max(32)
+/// How a workgroup is shared out.
+struct Layout {
+    /// Invocations that span a row of activations.
+    team: u32,
+    /// Teams of a workgroup.
+    teams: u32,
+    /// Output channels of a team.
+    team_rows: u32,
+    /// Threads whose activations are staged at once.
+    owners: u32,
 }
 
-/// Output channels a workgroup walks: more reuse of the activations, as long as enough workgroups remain.
-fn channels(n: u32) -> u32 {
-    [32, 16, 8].into_iter().find(|c| n / c >= BUSY).unwrap_or(4)
+impl Layout {
+    fn of(k: u32, n: u32, caps: &Caps) -> Self {
+        // A team is made of whole subgroups, so that those can add up its products.
+        let team = (k / CHUNK).next_power_of_two().max(caps.subgroups.map_or(32, |s| s.max.max(32)));
+        let wg = WG.max(team);
+        let teams = wg / team;
+        let enough = |rows: &u32| n / (teams * rows) >= BUSY;
+        let team_rows = [32, 16, 8].into_iter().find(enough).unwrap_or(4);
+        Self { team, teams, team_rows, owners: team.min((wg / 8).max(64)) }
+    }
+
+    fn workgroup(&self) -> u32 {
+        self.team * self.teams
+    }
+
+    /// Output channels of a workgroup.
+    fn rows(&self) -> u32 {
+        self.teams * self.team_rows
+    }
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
@@ -199,11 +226,12 @@ impl Gemv {
         1 + u32::from(self.norm.is_some()) + 2 * self.segments.len() as u32 + biases + quantise + epilogue
     }
 
-    fn rows(&self) -> u32 {
-        match &self.epilogue {
-            Epilogue::SwiGlu(_) => channels(self.segments[0].n / 2),
-            _ => channels(self.segments.iter().map(|s| s.n).sum()),
-        }
+    fn layout(&self, caps: &Caps) -> Layout {
+        let n = match &self.epilogue {
+            Epilogue::SwiGlu(_) => self.segments[0].n,
+            _ => self.segments.iter().map(|s| s.n).sum(),
+        };
+        Layout::of(self.k, n, caps)
     }
 
     /// Workgroups, one after another over the segments; the two segments of a gate are walked together.
@@ -214,15 +242,23 @@ impl Gemv {
 
     /// Records the launch.
     pub(crate) fn record(&self, lower: &mut Lower<'_>, label: &'static str) -> Result<(), OpError> {
-        let wg = workgroup(self.k);
-        let rows = self.rows();
+        let layout = self.layout(lower.caps());
+        let (wg, rows, rounds) = (layout.workgroup(), layout.rows(), layout.team / layout.owners);
+        let parts = lower.caps().subgroups.map_or(layout.teams, |s| wg / s.min);
         let f16 = self.x.dtype == DType::F16;
         let uses_f16 = f16 || self.segments.iter().any(|s| s.scales.dtype == DType::F16);
         let template = Template::new(label, include_str!("gemv.wgsl"))
             .set("WG", wg)
-            .set("ROWS", rows)
             .set("K", self.k)
-            .set("MAX_SUBGROUPS", wg / lower.caps().subgroups.map_or(wg, |s| s.min).min(wg))
+            .set("TEAM", layout.team)
+            .set("TEAMS", layout.teams)
+            .set("TEAM_ROWS", layout.team_rows)
+            .set("ROWS", rows)
+            .set("PARTS", parts)
+            .set("LOADS", 8 / layout.teams)
+            .set("OWNERS", layout.owners)
+            .set("ROUNDS", rounds)
+            .set("PER_ROUND", 8 / layout.teams / rounds)
             .flag("F16", f16)
             .flag("ANY_F16", uses_f16)
             .flag("SUBGROUPS", lower.caps().subgroups.is_some());

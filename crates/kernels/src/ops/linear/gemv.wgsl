@@ -1,4 +1,5 @@
-// Products of one row m of activations with ROWS output channels of one weight matrix.
+// Products of one row m of activations with ROWS output channels of one weight matrix. TEAM invocations span the row;
+// TEAMS teams of a workgroup work on output channels of their own, TEAM_ROWS each.
 // Grid: blocks of channels over all segments (x, folded into z), rows of activations (y).
 #ifdef ANY_F16
 #enable f16
@@ -31,24 +32,22 @@ alias cache_elem = f32;
 #endif
 
 // A thread's 32 channels, scaled down by the place of the nibble they meet; and -8 times their sum, since nibbles
-// hold value + 8. Named one by one, so that they stay in registers.
-var<private> x0: vec4<f32>;
-var<private> x1: vec4<f32>;
-var<private> x2: vec4<f32>;
-var<private> x3: vec4<f32>;
-var<private> x4: vec4<f32>;
-var<private> x5: vec4<f32>;
-var<private> x6: vec4<f32>;
-var<private> x7: vec4<f32>;
+// hold value + 8.
+#for i 8
+var<private> x{i}: vec4<f32>;
+#end
 var<private> offset: f32;
-#ifdef SUBGROUPS
-var<workgroup> partial: array<array<vec4<f32>, ROWS / 4u>, MAX_SUBGROUPS>;
+
+// Sums of the products, in parts: those of a subgroup, or of a whole team where there are none. The second matrix of a
+// gate comes behind the first.
 #ifdef SWIGLU
-var<workgroup> partial_up: array<array<vec4<f32>, ROWS / 4u>, MAX_SUBGROUPS>;
-#endif
+const SUMS = 2u;
 #else
-var<workgroup> totals: array<vec4<f32>, ROWS / 4u>;
-var<workgroup> totals_up: array<vec4<f32>, ROWS / 4u>;
+const SUMS = 1u;
+#endif
+const TEAM_QUADS = TEAM_ROWS / 4u;
+var<workgroup> partial: array<vec4<f32>, PARTS * SUMS * TEAM_QUADS>;
+#ifndef SUBGROUPS
 var<workgroup> tree: array<vec4<f32>, WG>;
 #endif
 
@@ -116,55 +115,43 @@ fn dots(q: Quad) -> vec4<f32> {
     return vec4(dot32(q.w0, q.scale.x), dot32(q.w1, q.scale.y), dot32(q.w2, q.scale.z), dot32(q.w3, q.scale.w));
 }
 
-#ifndef SUBGROUPS
-fn tree_sum(value: vec4<f32>, lid: u32) -> vec4<f32> {
-    tree[lid] = value;
+// Adds up a team's share of four products and keeps it for the end.
+fn keep_sum(value: vec4<f32>, sum: u32, quad: u32, ids: Ids) {
+#ifdef SUBGROUPS
+    let part = subgroupAdd(value);
+    if ids.lane == 0u { partial[(ids.subgroup * SUMS + sum) * TEAM_QUADS + quad] = part; }
+#else
+    tree[ids.lid] = value;
     workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lid < half { tree[lid] += tree[lid + half]; }
+    for (var half = TEAM / 2u; half > 0u; half /= 2u) {
+        if ids.lid % TEAM < half { tree[ids.lid] += tree[ids.lid + half]; }
         workgroupBarrier();
     }
-    let total = tree[0];
+    if ids.lid % TEAM == 0u { partial[(ids.lid / TEAM * SUMS + sum) * TEAM_QUADS + quad] = tree[ids.lid]; }
     workgroupBarrier();
+#endif
+}
+
+// Row r of the workgroup, after all parts are kept.
+fn total_of(r: u32, sum: u32, ids: Ids) -> f32 {
+#ifdef SUBGROUPS
+    let parts = ids.subgroups / TEAMS;
+#else
+    let parts = 1u;
+#endif
+    let first = r / TEAM_ROWS * parts;
+    let row = r % TEAM_ROWS;
+    var total = 0.0;
+    for (var s = first; s < first + parts; s++) {
+        total += partial[(s * SUMS + sum) * TEAM_QUADS + row / 4u][row % 4u];
+    }
     return total;
 }
-#endif
 
 // Activations on their way from neighbouring loads to their owners, a part at a time: 32 channels an owner, padded by
 // a vec4 so that owners read from different banks.
-const OWNERS = max(min(WG, 64u), WG / 8u);
-const ROUNDS = WG / OWNERS;
-const PER_ROUND = 8u / ROUNDS;
 const PITCH = 9u;
 var<workgroup> staged: array<vec4<f32>, OWNERS * PITCH>;
-
-fn load_x(at: u32) -> vec4<f32> {
-    return vec4<f32>(x[at]);
-}
-
-#ifdef NORM
-fn load_norm(at: u32) -> vec4<f32> {
-    return vec4<f32>(norm_weight[at]);
-}
-
-// Rounded as the separate normalisation would store it.
-fn rounded(v: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(elem4(v));
-}
-#endif
-
-fn loaded(i: u32) -> vec4<f32> {
-    switch i {
-        case 0u: { return x0; }
-        case 1u: { return x1; }
-        case 2u: { return x2; }
-        case 3u: { return x3; }
-        case 4u: { return x4; }
-        case 5u: { return x5; }
-        case 6u: { return x6; }
-        default: { return x7; }
-    }
-}
 
 fn quantised(v: vec4<f32>, q: QParams) -> vec4<f32> {
     return clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero;
@@ -177,82 +164,45 @@ fn lowest_of(v: vec4<f32>) -> f32 {
 // Reads the row, normalises and quantises it, and leaves each thread with its channels; returns the factor on all
 // products.
 fn prepare(m: u32, ids: Ids) -> f32 {
-    let in_row = ids.lid < ROW_CHUNKS;
+    let lane = ids.lid % TEAM;
+    let in_row = lane < ROW_CHUNKS;
     let row = m * (K / 4u);
     // Past the row's end the last vec4 is read again; nobody owns those.
     const LAST = K / 4u - 1u;
-    let i0 = min(ids.lid, LAST);
-    let i1 = min(ids.lid + WG, LAST);
-    let i2 = min(ids.lid + 2u * WG, LAST);
-    let i3 = min(ids.lid + 3u * WG, LAST);
-    let i4 = min(ids.lid + 4u * WG, LAST);
-    let i5 = min(ids.lid + 5u * WG, LAST);
-    let i6 = min(ids.lid + 6u * WG, LAST);
-    let i7 = min(ids.lid + 7u * WG, LAST);
-    x0 = load_x(row + i0);
-    x1 = load_x(row + i1);
-    x2 = load_x(row + i2);
-    x3 = load_x(row + i3);
-    x4 = load_x(row + i4);
-    x5 = load_x(row + i5);
-    x6 = load_x(row + i6);
-    x7 = load_x(row + i7);
+#for i LOADS
+    let at{i} = min(ids.lid + {i}u * WG, LAST);
+    var v{i} = vec4<f32>(x[row + at{i}]);
+#end
 #ifdef NORM
-    let n0 = load_norm(i0);
-    let n1 = load_norm(i1);
-    let n2 = load_norm(i2);
-    let n3 = load_norm(i3);
-    let n4 = load_norm(i4);
-    let n5 = load_norm(i5);
-    let n6 = load_norm(i6);
-    let n7 = load_norm(i7);
-    var squares = dot(x0, x0);
-    if ids.lid + WG <= LAST { squares += dot(x1, x1); }
-    if ids.lid + 2u * WG <= LAST { squares += dot(x2, x2); }
-    if ids.lid + 3u * WG <= LAST { squares += dot(x3, x3); }
-    if ids.lid + 4u * WG <= LAST { squares += dot(x4, x4); }
-    if ids.lid + 5u * WG <= LAST { squares += dot(x5, x5); }
-    if ids.lid + 6u * WG <= LAST { squares += dot(x6, x6); }
-    if ids.lid + 7u * WG <= LAST { squares += dot(x7, x7); }
-    if ids.lid > LAST { squares = 0.0; }
+    var squares = 0.0;
+#for i LOADS
+    let weight_{i} = vec4<f32>(norm_weight[at{i}]);
+    if ids.lid + {i}u * WG <= LAST { squares += dot(v{i}, v{i}); }
+#end
     let norm = inverseSqrt(workgroup_sum(squares, ids) / f32(K) + p.eps);
-    x0 = rounded(x0 * norm * n0);
-    x1 = rounded(x1 * norm * n1);
-    x2 = rounded(x2 * norm * n2);
-    x3 = rounded(x3 * norm * n3);
-    x4 = rounded(x4 * norm * n4);
-    x5 = rounded(x5 * norm * n5);
-    x6 = rounded(x6 * norm * n6);
-    x7 = rounded(x7 * norm * n7);
+#for i LOADS
+    // Rounded as the separate normalisation would store it.
+    v{i} = vec4<f32>(elem4(v{i} * norm * weight_{i}));
+#end
 #endif
-    var y: array<vec4<f32>, 8>;
-    for (var round = 0u; round < ROUNDS; round++) {
-        for (var j = 0u; j < PER_ROUND; j++) {
-            let i = j * WG + ids.lid;
-            staged[i / 8u * PITCH + i % 8u] = loaded(round * PER_ROUND + j);
+#for round ROUNDS
+    {
+        let first = {round}u * PER_ROUND;
+#for i LOADS
+        if {i}u / PER_ROUND == {round}u {
+            let to = ({i}u - first) * WG + ids.lid;
+            staged[to / 8u * PITCH + to % 8u] = v{i};
         }
+#end
         workgroupBarrier();
-        if ids.lid / OWNERS == round {
-            let at = ids.lid % OWNERS * PITCH;
-            y[0] = staged[at];
-            y[1] = staged[at + 1u];
-            y[2] = staged[at + 2u];
-            y[3] = staged[at + 3u];
-            y[4] = staged[at + 4u];
-            y[5] = staged[at + 5u];
-            y[6] = staged[at + 6u];
-            y[7] = staged[at + 7u];
+        if lane / OWNERS == {round}u {
+#for i 8
+            x{i} = staged[lane % OWNERS * PITCH + {i}u];
+#end
         }
         workgroupBarrier();
     }
-    x0 = y[0];
-    x1 = y[1];
-    x2 = y[2];
-    x3 = y[3];
-    x4 = y[4];
-    x5 = y[5];
-    x6 = y[6];
-    x7 = y[7];
+#end
     var factor = 1.0;
 #ifdef DYNAMIC_Q8
 #ifdef QUANTISE_HERE
@@ -264,14 +214,9 @@ fn prepare(m: u32, ids: Ids) -> f32 {
 #else
     let q = QParams(f32(x_scale[m]), f32(extractBits(bitcast<i32>(x_zero[m / 4u]), 8u * (m % 4u), 8u)));
 #endif
-    x0 = quantised(x0, q);
-    x1 = quantised(x1, q);
-    x2 = quantised(x2, q);
-    x3 = quantised(x3, q);
-    x4 = quantised(x4, q);
-    x5 = quantised(x5, q);
-    x6 = quantised(x6, q);
-    x7 = quantised(x7, q);
+#for i 8
+    x{i} = quantised(x{i}, q);
+#end
     factor = q.scale;
 #endif
     // Threads past the row count for nothing.
@@ -307,18 +252,6 @@ fn rows4(first: u32, limit: u32, rotates: bool) -> vec4<u32> {
     return vec4(row_of(r.x), row_of(r.y), row_of(r.z), row_of(r.w));
 }
 
-#ifdef SUBGROUPS
-fn total_of(r: u32, ids: Ids) -> f32 {
-    var total = 0.0;
-    for (var s = 0u; s < ids.subgroups; s++) { total += partial[s][r / 4u][r % 4u]; }
-    return total;
-}
-#else
-fn total_of(r: u32, ids: Ids) -> f32 {
-    return totals[r / 4u][r % 4u];
-}
-#endif
-
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
     let m = ids.wid.y;
@@ -343,58 +276,39 @@ fn main(ids: Ids) {
 #endif
     let first = block * ROWS;
     if first >= limit { return; }
-    let factor = prepare(m, ids);
 #ifdef HALVES
     let rotates = segment < 2u;
 #else
     let rotates = false;
 #endif
     // Idle threads have zeros for activations.
-    let chunk = min(ids.lid, ROW_CHUNKS - 1u);
-    var next = fetch(segment, rows4(first, limit, rotates), chunk);
+    let chunk = min(ids.lid % TEAM, ROW_CHUNKS - 1u);
+    let mine = first + ids.lid / TEAM * TEAM_ROWS;
+    // The first weights are under way while the activations are prepared, the next ones while these are worked on.
+    var next = fetch(segment, rows4(mine, limit, rotates), chunk);
 #ifdef SWIGLU
-    var next_up = fetch(1u, rows4(first, limit, false), chunk);
+    var next_up = fetch(1u, rows4(mine, limit, false), chunk);
 #endif
-    for (var r = 0u; r < ROWS; r += 4u) {
-        // The next weights are under way while these are worked on.
-        let n = rows4(first + min(r + 4u, ROWS - 4u), limit, rotates);
-        let quad = next;
-        if r + 4u < ROWS { next = fetch(segment, n, chunk); }
-        let sum = dots(quad);
+    let factor = prepare(m, ids);
+    for (var quad = 0u; quad < TEAM_QUADS; quad++) {
+        let n = rows4(mine + 4u * quad + 4u, limit, rotates);
+        let more = quad + 1u < TEAM_QUADS;
+        let now = next;
+        if more { next = fetch(segment, n, chunk); }
+        keep_sum(dots(now), 0u, quad, ids);
 #ifdef SWIGLU
-        let quad_up = next_up;
-        if r + 4u < ROWS { next_up = fetch(1u, n, chunk); }
-        let up = dots(quad_up);
-#endif
-#ifdef SUBGROUPS
-        let part = subgroupAdd(sum);
-        if ids.lane == 0u { partial[ids.subgroup][r / 4u] = part; }
-#ifdef SWIGLU
-        let part_up = subgroupAdd(up);
-        if ids.lane == 0u { partial_up[ids.subgroup][r / 4u] = part_up; }
-#endif
-#else
-        let part = tree_sum(sum, ids.lid);
-        if ids.lid == 0u { totals[r / 4u] = part; }
-#ifdef SWIGLU
-        let part_up = tree_sum(up, ids.lid);
-        if ids.lid == 0u { totals_up[r / 4u] = part_up; }
-#endif
+        let now_up = next_up;
+        if more { next_up = fetch(1u, n, chunk); }
+        keep_sum(dots(now_up), 1u, quad, ids);
 #endif
     }
     workgroupBarrier();
     if ids.lid >= ROWS || first + ids.lid >= limit { return; }
     let r = ids.lid;
-    var v = total_of(r, ids) * factor;
+    var v = total_of(r, 0u, ids) * factor;
 #ifdef SWIGLU
     let n = first + r;
-    var u = 0.0;
-#ifdef SUBGROUPS
-    for (var s = 0u; s < ids.subgroups; s++) { u += partial_up[s][r / 4u][r % 4u]; }
-#else
-    u = totals_up[r / 4u][r % 4u];
-#endif
-    u *= factor;
+    var u = total_of(r, 1u, ids) * factor;
 #ifdef BIAS0
     v += f32(bias0[n]);
 #endif
@@ -417,7 +331,7 @@ fn main(ids: Ids) {
 #ifdef ROPE
     if segment < 2u {
         // The partner of this row in its rotation is its neighbour in the block.
-        var other = total_of(r ^ 1u, ids) * factor;
+        var other = total_of(r ^ 1u, 0u, ids) * factor;
         let n_other = select(n, row_of(first + (r ^ 1u)), rotates);
         let partner = select(n ^ 1u, n_other, rotates);
 #ifdef BIAS0

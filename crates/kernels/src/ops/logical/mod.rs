@@ -10,9 +10,8 @@ use etwgpu_graph::{DType, Dims};
 use crate::args::{NodeCx, OpError};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
-use crate::ops::binary::{broadcast, broadcast_strides};
+use crate::ops::binary::{broadcast, broadcast_params};
 use crate::ops::compare::{self, Other};
-use crate::ops::strided::pad8;
 use crate::template::Template;
 use crate::unsupported;
 
@@ -59,7 +58,13 @@ fn record_not(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let grid = lower.grid(words.div_ceil(WG.into()));
     let template = Template::new("logical_not", include_str!("logical.wgsl"));
     let shader = template.set("WG", WG).flag("NOT", true).shader();
-    lower.launch(Launch { shader, bindings, params: vec![out.numel() as u32, words as u32], grid, ops: out.numel() })
+    lower.launch(Launch {
+        shader,
+        bindings,
+        params: vec![out.numel() as u32, words as u32],
+        grid,
+        ops: out.numel(),
+    })
 }
 
 fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str) -> Result<(), OpError> {
@@ -72,9 +77,7 @@ fn record(lower: &mut Lower<'_>, label: &'static str, function: &'static str) ->
     let mut params = vec![out.numel() as u32, words as u32];
     if !same {
         params.extend([0, 0]);
-        params.extend(pad8(&out.dims, 1));
-        params.extend(pad8(&broadcast_strides(&a.dims, &out.dims), 0));
-        params.extend(pad8(&broadcast_strides(&b.dims, &out.dims), 0));
+        params.extend(broadcast_params(&out, &[&a, &b]));
     }
     let bindings = vec![lower.read(&a), lower.write(&out), lower.read(&b)];
     let grid = lower.grid(words.div_ceil(WG.into()));

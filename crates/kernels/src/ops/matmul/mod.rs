@@ -50,7 +50,11 @@ pub const ADDMM: OpDef = OpDef::kernel(
 /// Ways to multiply, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "matmul.tiled", fits: tiled_fits, record: |lower, problem| problem.record(lower, true) },
-    Route { name: "matmul.elements", fits: |_, _| Ok(()), record: |lower, problem| problem.record(lower, false) },
+    Route {
+        name: "matmul.elements",
+        fits: |_, _| Ok(()),
+        record: |lower, problem| problem.record(lower, false),
+    },
 ];
 
 /// Rows and columns of a tile.
@@ -122,10 +126,11 @@ impl Problem {
     }
 
     fn record(&self, lower: &mut Lower<'_>, tiled: bool) -> Result<(), OpError> {
-        const WG: u32 = 256;
+        let wg: u32 = if tiled { 256 } else { 64 };
         let out = lower.cx.out(0)?;
         let addend = self.addend.as_ref();
-        let has_one_type = self.b.dtype == self.a.dtype && addend.is_none_or(|d| d.tensor.dtype == self.a.dtype);
+        let has_one_type =
+            self.b.dtype == self.a.dtype && addend.is_none_or(|d| d.tensor.dtype == self.a.dtype);
         if !has_one_type || out.dtype != self.a.dtype {
             return Err(unsupported!("{:?} times {:?} into {:?}", self.a.dtype, self.b.dtype, out.dtype));
         }
@@ -136,14 +141,15 @@ impl Problem {
             params.extend(broadcast_strides(&tensor.dims, &out.dims));
             bindings.push(lower.read(tensor));
         }
-        let tiles = u64::from(self.batch) * u64::from(self.m.div_ceil(TILE)) * u64::from(self.n.div_ceil(TILE));
-        let groups = if tiled { tiles } else { out.numel().div_ceil(WG.into()) };
+        let tiles =
+            u64::from(self.batch) * u64::from(self.m.div_ceil(TILE)) * u64::from(self.n.div_ceil(TILE));
+        let groups = if tiled { tiles } else { out.numel().div_ceil(wg.into()) };
         let grid = lower.grid(groups);
         let shader = Template::new("matmul", include_str!("matmul.wgsl"))
-            .set("WG", WG)
+            .set("WG", wg)
             .flag("F16", float_is_half(out.dtype)?)
             .flag("TILED", tiled)
-            .flag("VECTOR", tiled && self.k % 4 == 0 && self.n % 4 == 0)
+            .flag("VECTOR", tiled && self.k.is_multiple_of(4) && self.n.is_multiple_of(4))
             .flag("ADDEND", addend.is_some())
             .shader();
         let ops = 2 * out.numel() * u64::from(self.k);

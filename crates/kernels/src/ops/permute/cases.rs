@@ -35,7 +35,8 @@ fn case(op: &str, dtype: DType, bound: &[u32], live: &[u32], order: &[i64]) -> C
 pub fn all() -> Vec<Case> {
     let mut cases = vec![case("aten.permute.default", F32, &[3, 4], &[3, 4], &[1, 0])];
     for dtype in [F32, I32, F16, Bool] {
-        let all = ORDERS.iter().map(|(dims, order)| case("aten.permute_copy.default", dtype, dims, dims, order));
+        let all =
+            ORDERS.iter().map(|(dims, order)| case("aten.permute_copy.default", dtype, dims, dims, order));
         cases.extend(all);
         cases.push(case("aten.permute_copy.default", dtype, &[2, 9, 3], &[2, 4, 3], &[1, 0, 2]));
         cases.push(case("aten.t_copy.default", dtype, &[9, 5], &[3, 5], &[1, 0]));

@@ -46,7 +46,11 @@ fn order(cx: &NodeCx<'_>) -> Result<Vec<usize>, OpError> {
     let given = cx.ints(1)?;
     let order = given.iter().map(|&d| tensor.dim(d)).collect::<Result<Vec<_>, _>>()?;
     let is_each_once = order.len() == tensor.dims.len() && (0..order.len()).all(|d| order.contains(&d));
-    if is_each_once { Ok(order) } else { Err(invalid!("{given:?} does not order {} dimensions", tensor.dims.len())) }
+    if is_each_once {
+        Ok(order)
+    } else {
+        Err(invalid!("{given:?} does not order {} dimensions", tensor.dims.len()))
+    }
 }
 
 fn matrix(cx: &NodeCx<'_>) -> Result<TensorArg, OpError> {

@@ -22,7 +22,15 @@ fn shape(cx: &NodeCx<'_>) -> Result<Vec<Dims>, OpError> {
     let x = cx.tensor(0)?;
     let bound = cx.bound(0)?;
     let outputs = cx.node().outs.len();
-    (0..outputs).map(|i| row_dims(&x.dims, bound, &cx.graph.tensor(cx.node().outs[i]).map(|t| t.dims.clone()).unwrap_or_default())).collect()
+    (0..outputs)
+        .map(|i| {
+            row_dims(
+                &x.dims,
+                bound,
+                &cx.graph.tensor(cx.node().outs[i]).map(|t| t.dims.clone()).unwrap_or_default(),
+            )
+        })
+        .collect()
 }
 
 /// Sizes of a per-row tensor declared as `declared` for `bound` when the live sizes are `live`.
@@ -44,7 +52,8 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let (x, scale, zero) = (cx.tensor(0)?, cx.out(0)?, cx.out(1)?);
     let blocks = cx.ints(2)?;
     let (low, high) = (cx.int_or(4, -128)?, cx.int_or(5, 127)?);
-    let per_row = blocks.last() == Some(&i64::from(x.width())) && blocks.iter().rev().skip(1).all(|&b| b == 1);
+    let per_row =
+        blocks.last() == Some(&i64::from(x.width())) && blocks.iter().rev().skip(1).all(|&b| b == 1);
     if !per_row {
         return Err(unsupported!("blocks {blocks:?}; only whole rows of {} are supported", x.width()));
     }

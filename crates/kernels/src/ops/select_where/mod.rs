@@ -10,8 +10,7 @@ use etwgpu_graph::{DType, Dims};
 use crate::args::{NodeCx, OpError};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
-use crate::ops::binary::{broadcast, broadcast_strides};
-use crate::ops::strided::pad8;
+use crate::ops::binary::{broadcast, broadcast_params};
 use crate::template::Template;
 use crate::unsupported;
 
@@ -29,14 +28,17 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let (condition, a, b, out) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?, cx.out(0)?);
     let element = out.dtype.size();
     if condition.dtype != DType::Bool || a.dtype != out.dtype || b.dtype != out.dtype || element > 4 {
-        return Err(unsupported!("{:?} ? {:?} : {:?} into {:?}", condition.dtype, a.dtype, b.dtype, out.dtype));
+        return Err(unsupported!(
+            "{:?} ? {:?} : {:?} into {:?}",
+            condition.dtype,
+            a.dtype,
+            b.dtype,
+            out.dtype
+        ));
     }
     let words = out.bytes().div_ceil(4);
     let mut params = vec![out.numel() as u32, words as u32, 0, 0];
-    params.extend(pad8(&out.dims, 1));
-    for source in [&condition, &a, &b] {
-        params.extend(pad8(&broadcast_strides(&source.dims, &out.dims), 0));
-    }
+    params.extend(broadcast_params(&out, &[&condition, &a, &b]));
     let bindings = vec![lower.read(&condition), lower.read(&a), lower.read(&b), lower.write(&out)];
     let grid = lower.grid(words.div_ceil(WG.into()));
     let template = Template::new("where", include_str!("where.wgsl"));

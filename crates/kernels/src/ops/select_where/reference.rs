@@ -16,7 +16,8 @@ pub fn choose(eval: &mut Eval<'_>) -> Result<(), OpError> {
         let position: Vec<usize> = own.iter().zip(at).map(|(&s, &i)| if s == 1 { 0 } else { i }).collect();
         source.values[flat(own, &position)]
     };
-    let values = positions(&sizes).map(|at| element(if element(0, &at) != 0.0 { 1 } else { 2 }, &at)).collect();
+    let values =
+        positions(&sizes).map(|at| element(if element(0, &at) != 0.0 { 1 } else { 2 }, &at)).collect();
     let dims: Vec<u32> = sizes.iter().map(|&s| s as u32).collect();
     eval.set(0, &dims, values);
     Ok(())

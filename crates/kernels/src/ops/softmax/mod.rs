@@ -45,5 +45,11 @@ fn record(lower: &mut Lower<'_>, label: &'static str, is_log: bool) -> Result<()
         .flag("F16", float_is_half(x.dtype)?)
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
-    lower.launch(Launch { shader, bindings, params: vec![lines as u32, length, stride], grid, ops: 5 * x.numel() })
+    lower.launch(Launch {
+        shader,
+        bindings,
+        params: vec![lines as u32, length, stride],
+        grid,
+        ops: 5 * x.numel(),
+    })
 }

@@ -25,13 +25,13 @@ var<private> next_scale{i}: f32;
 
 fn fetch(m0: u32, n0: u32, k0: u32, lid: u32) {
 #for i X_LOADS
-    let m{i} = min(m0 + ({i}u * WG + lid) / QUADS, p.m - 1u);
-    next_x{i} = vec4<f32>(x[m{i} * (K / 4u) + k0 / 4u + lid % QUADS]);
+    let from_m{i} = min(m0 + ({i}u * WG + lid) / QUADS, p.m - 1u);
+    next_x{i} = vec4<f32>(x[from_m{i} * (K / 4u) + k0 / 4u + lid % QUADS]);
 #end
 #for i W_LOADS
-    let n{i} = min(n0 + ({i}u * WG + lid) / 2u, N - 1u);
-    next_w{i} = weight[(n{i} * (K / 8u) + k0 / 8u) / 2u + lid % 2u];
-    next_scale{i} = f32(scales[n{i} * GROUPS + k0 / GROUP]);
+    let from_n{i} = min(n0 + ({i}u * WG + lid) / 2u, N - 1u);
+    next_w{i} = weight[(from_n{i} * (K / 8u) + k0 / 8u) / 2u + lid % 2u];
+    next_scale{i} = f32(scales[from_n{i} * GROUPS + k0 / GROUP]);
 #end
 }
 

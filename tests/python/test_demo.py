@@ -12,9 +12,9 @@ import json, sys, torch, executorch_wgpu
 from executorch.runtime import Runtime, Verification
 END = 2
 answers = []
+program = Runtime.get().load_program(sys.argv[1], verification=Verification.Minimal)
+method = program.load_method("forward")
 for golden in json.load(open(sys.argv[2])):
-    program = Runtime.get().load_program(sys.argv[1], verification=Verification.Minimal)
-    method = program.load_method("forward")
     tokens, position, made = golden["prompt_tokens"], 0, []
     while END not in made and len(made) < 8:
         logits = method.execute([torch.tensor([tokens]), torch.tensor([position])])[0]

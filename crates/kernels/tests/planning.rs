@@ -1,17 +1,17 @@
-//! Planning without a device: sizes, determinism, integers, refusals, grids, storage, passes.
+//! Planning without a device: sizes, determinism, integers, grids.
 
-use etwgpu_graph::DType::{F16, F32, I32};
-use etwgpu_graph::{Dims, Value, ValueId};
+use etwgpu_graph::DType::{F16, F32};
+use etwgpu_graph::{Dims, Value};
 use etwgpu_kernels::cases::{self, Arg, Builder, Case};
 use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::{Planner, relower};
 use etwgpu_kernels::ops::OPS;
 use etwgpu_kernels::reference::{self, Array, count};
-use etwgpu_kernels::storage::{Kind, Storage};
-use etwgpu_kernels::{Live, LowerOptions, Lowered, OpError, passes};
+use etwgpu_kernels::storage::Storage;
+use etwgpu_kernels::{Live, LowerOptions, Lowered, OpError};
 use etwgpu_record::{Caps, Dispatch};
-use etwgpu_testkit::{choices, compare, lower, reached, reference as expected};
+use etwgpu_testkit::{choices, lower, reached, reference as expected};
 
 fn live_of(case: &Case) -> Live {
     case.live().unwrap_or_else(|error| panic!("{}: {error}", case.name))
@@ -134,10 +134,12 @@ fn patched(planner: &Planner<'_>, plan: &Lowered, live: &Live) -> Option<Vec<Dis
     Some(dispatches)
 }
 
-/// What other integers must change nothing but: the same launches with other parameters and grids.
-fn launches(dispatches: &[Dispatch]) -> Vec<(&str, &[u32], [u32; 3], Vec<u64>)> {
-    let launch = |d: &'_ Dispatch| d.bindings.iter().map(|b| b.size).collect();
-    dispatches.iter().map(|d| (d.shader.label, &d.params[..], d.grid, launch(d))).collect()
+/// Name, parameters, grid and sizes of bindings.
+type Launch<'a> = (&'a str, &'a [u32], [u32; 3], Vec<u64>);
+
+fn launches(dispatches: &[Dispatch]) -> Vec<Launch<'_>> {
+    let sizes = |d: &Dispatch| d.bindings.iter().map(|b| b.size).collect();
+    dispatches.iter().map(|d| (d.shader.label, &d.params[..], d.grid, sizes(d))).collect()
 }
 
 #[test]
@@ -148,8 +150,13 @@ fn plans_follow_changing_integers() {
         let groups = Groups::of(&case.graph, &storage);
         let live = live_of(&case);
         for options in choices() {
-            let planner =
-                Planner { graph: &case.graph, storage: &storage, groups: &groups, caps: &caps, options: &options };
+            let planner = Planner {
+                graph: &case.graph,
+                storage: &storage,
+                groups: &groups,
+                caps: &caps,
+                options: &options,
+            };
             let plan = etwgpu_kernels::lower(&planner, &live).unwrap();
             for change in [-33, -4, -1, 1, 4, 33] {
                 let mut other = case.clone();
@@ -172,43 +179,6 @@ fn plans_follow_changing_integers() {
     }
     println!("{compared} patched, {replanned} planned anew");
     assert!(compared > 200, "only {compared} plans were compared");
-}
-
-/// A cache of 10 rows of two heads by four, and `seq` new rows of `heads` heads at `position`.
-fn cached(op: &str, seq: u32, heads: u32, position: i64) -> Case {
-    let mut b = Builder::new(format!("{op} {seq} {heads} at {position}"));
-    let caches = [(); 2].map(|()| b.constant(F32, &[1, 10, 2, 4], vec![0.5; 80]));
-    let [q, k, v] = [2, heads, heads].map(|h| b.noise(F32, &[1, seq, h, 4]));
-    let position = b.integer(position);
-    let out = b.result(F32, &[1, seq, 2, 4]);
-    match op {
-        "update_cache.default" => b.node(op, &[k, caches[0], position].map(Arg::Id), &[caches[0]]),
-        "custom_sdpa.default" => b.node(op, &[q, caches[0], caches[1], position].map(Arg::Id), &[out]),
-        _ => b.node(op, &[q, k, v, caches[0], caches[1], position].map(Arg::Id), &[out]),
-    }
-    b.finish(&[out])
-}
-
-#[test]
-fn positions_outside_a_cache_are_refused() {
-    for op in ["update_cache.default", "custom_sdpa.default", "sdpa_with_kv_cache.default"] {
-        let refusal = |seq, position| cached(op, seq, 2, position).live().map(|_| ()).map_err(|e| e.error);
-        assert_eq!(refusal(1, 9), Ok(()), "{op}");
-        assert_eq!(refusal(10, 0), Ok(()), "{op}");
-        for (seq, position) in [(1, 10), (2, 9), (11, 0), (1, -1), (1, i64::from(i32::MAX)), (1, i64::MAX - 1)] {
-            let error = refusal(seq, position).expect_err(op);
-            let text = error.to_string();
-            assert!(matches!(error, OpError::Invalid(_)) && text.contains("exceed a cache of 10"), "{op}: {text}");
-        }
-    }
-}
-
-#[test]
-fn rows_that_do_not_match_their_cache_are_refused() {
-    for op in ["update_cache.default", "sdpa_with_kv_cache.default"] {
-        let error = cached(op, 1, 1, 0).live().expect_err(op).error;
-        assert!(matches!(&error, OpError::Invalid(text) if text.contains("do not match a cache")), "{op}: {error}");
-    }
 }
 
 /// A case of tensors too large to have data, at their bound.
@@ -236,7 +206,12 @@ fn grids_of_large_tensors_stay_within_limits() {
         large("aten.mul.Tensor", &[wide, &[100_000_000]], &[], wide),
         large("aten.sigmoid.default", &[wide], &[], wide),
         large("et_vk.rms_norm.default", &[tall, &[1024]], &[], tall),
-        large("aten.slice_copy.Tensor", &[tall], &[Arg::Int(1), Arg::Int(3), Arg::Int(1000)], &[400_000, 997]),
+        large(
+            "aten.slice_copy.Tensor",
+            &[tall],
+            &[Arg::Int(1), Arg::Int(3), Arg::Int(1000)],
+            &[400_000, 997],
+        ),
         large("aten.linear.default", &[tall, &[64, 1024]], &[], &[400_000, 64]),
         large("aten.linear.default", &[&[7, 33], &[900_000, 33]], &[], &[7, 900_000]),
         large("et_vk.sdpa.default", &[heads; 3], &[], heads),
@@ -264,99 +239,4 @@ fn bindings_above_the_limit_are_refused() {
     assert_eq!(at(40_000 * 1024 * 4), Ok(()));
     let error = at(40_000 * 1024 * 4 - 16).unwrap_err();
     assert!(matches!(&error.error, OpError::Unsupported(text) if text.contains("one binding")), "{error}");
-}
-
-/// A cache cloned before and after a write; the nodes are clone, write, clone.
-fn cloned_cache(writes: bool) -> Case {
-    let mut b = Builder::new("cloned cache");
-    let cache = b.constant(F32, &[1, 2, 1, 4], vec![1.0; 8]);
-    let row = b.noise(F32, &[1, 1, 1, 4]);
-    let [before, after] = [(); 2].map(|()| b.result(F32, &[1, 2, 1, 4]));
-    b.node("aten.clone.default", &[cache.into()], &[before]);
-    if writes {
-        b.node("update_cache.default", &[row.into(), cache.into(), Arg::Int(1)], &[cache]);
-    } else {
-        let sum = b.result(F32, &[1, 2, 1, 4]);
-        b.node("aten.add.Tensor", &[cache.into(), row.into()], &[sum]);
-    }
-    b.node("aten.clone.default", &[cache.into()], &[after]);
-    b.finish(&[before, after])
-}
-
-#[test]
-fn copies_share_storage_only_while_nothing_writes_it() {
-    let aliased = |case: &Case| {
-        let storage = Storage::of(&case.graph);
-        (storage.is_aliased(0), storage.is_aliased(2), storage.kind(ValueId(0)))
-    };
-    assert_eq!(aliased(&cloned_cache(false)), (true, true, Kind::Weight));
-    assert_eq!(aliased(&cloned_cache(true)), (false, true, Kind::State));
-}
-
-#[test]
-fn a_written_copy_is_not_its_source() {
-    let mut b = Builder::new("written copy");
-    let (source, row) = (b.noise(F32, &[1, 2, 1, 4]), b.noise(F32, &[1, 1, 1, 4]));
-    let [copy, view] = [b.result(F32, &[1, 2, 1, 4]), b.result(F32, &[8])];
-    b.node("aten.clone.default", &[source.into()], &[copy]);
-    b.node("update_cache.default", &[row.into(), copy.into(), Arg::Int(1)], &[copy]);
-    b.node("aten.view_copy.default", &[copy.into(), Arg::Ints(vec![8])], &[view]);
-    let case = b.finish(&[source, view]);
-    let storage = Storage::of(&case.graph);
-    assert_ne!(storage.root(copy), storage.root(source));
-    assert_eq!((storage.root(view), storage.kind(view)), (copy, Kind::Temp));
-    assert_eq!(storage.kind(source), Kind::Input);
-}
-
-/// Two caches and a weight made by prepacking, one of the caches written.
-fn prepacked() -> Case {
-    let mut b = Builder::new("prepacked");
-    let start = b.random.signed(8, 1.0);
-    let (constant, scale) = (b.constant(F32, &[1, 2, 1, 4], start), b.constant(F32, &[4], vec![2.0; 4]));
-    let row = b.noise(F32, &[1, 1, 1, 4]);
-    let caches = [(); 2].map(|()| b.result(F32, &[1, 2, 1, 4]));
-    let (weight, product) = (b.result(F32, &[4]), b.result(F32, &[1, 2, 1, 4]));
-    for cache in caches {
-        b.node("et_vk.prepack.default", &[constant.into()], &[cache]);
-    }
-    b.node("et_vk.prepack.default", &[scale.into()], &[weight]);
-    b.node("update_cache.default", &[row.into(), caches[0].into(), Arg::Int(0)], &[caches[0]]);
-    b.node("aten.mul.Tensor", &[caches[1].into(), weight.into()], &[product]);
-    b.finish(&[caches[0], caches[1], product])
-}
-
-#[test]
-fn passes_keep_results() {
-    let mut all = cases::all();
-    all.push(prepacked());
-    for case in all {
-        let mut after = case.clone();
-        passes::run(&mut after.graph);
-        let (want, got) = (expected(&case).0, expected(&after).0);
-        for (g, w) in got.iter().zip(&want) {
-            compare(g, w).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-        }
-        assert_eq!(got.len(), want.len());
-    }
-}
-
-#[test]
-fn prepacking_leaves_states_apart_and_no_work() {
-    let mut case = prepacked();
-    passes::run(&mut case.graph);
-    let lowered = lower(&case, &live_of(&case), &Caps::webgpu_floor(), &LowerOptions::default()).unwrap();
-    assert_eq!(case.graph.nodes.len(), 2);
-    assert_eq!(lowered.recording.dispatches.len(), 2);
-    let storage = Storage::of(&case.graph);
-    let kinds: Vec<Kind> = case.graph.outputs.iter().map(|&id| storage.kind(id)).collect();
-    assert_eq!(kinds, [Kind::State, Kind::Weight, Kind::Temp]);
-}
-
-#[test]
-fn unknown_operators_are_refused_by_name() {
-    let mut b = Builder::new("unknown");
-    let (x, out) = (b.noise(I32, &[1]), b.result(I32, &[1]));
-    b.node("aten.no_such.default", &[x.into()], &[out]);
-    let error = b.finish(&[out]).live().unwrap_err();
-    assert!(error.to_string().starts_with("aten.no_such.default (node 0): no such operator"), "{error}");
 }

@@ -5,7 +5,9 @@ use etwgpu_kernels::cases::{Arg, Builder};
 use etwgpu_kernels::lower::fold_grid;
 use etwgpu_kernels::reference::count;
 use etwgpu_kernels::{LowerOptions, OpError};
-use etwgpu_record::{Access, Binding, BufferDesc, BufferId, Caps, Dispatch, OutputCopy, Recording, Shader, assign_slots};
+use etwgpu_record::{
+    Access, Binding, BufferDesc, BufferId, Caps, Dispatch, OutputCopy, Recording, Shader, assign_slots,
+};
 use etwgpu_testkit::{lower, reference};
 use proptest::prelude::*;
 

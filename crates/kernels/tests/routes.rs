@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use etwgpu_engine::Gpu;
 use etwgpu_graph::DType;
 use etwgpu_kernels::cases::{self, Case};
 use etwgpu_kernels::reference::Array;
 use etwgpu_kernels::{LowerOptions, Lowered};
 use etwgpu_record::Caps;
-use etwgpu_engine::Gpu;
-use etwgpu_testkit::{Tolerance, choices, compare, compare_within, lower, open, reached, reference, run, taken};
+use etwgpu_testkit::{
+    Tolerance, choices, compare, compare_within, lower, open, reached, reference, run, taken,
+};
 
 /// Routes that round operands to halves whatever the element type.
-const ROUNDING: &[&str] = &["linear.coop"];
+const ROUNDING: &[&str] = &["linear.coop", "sdpa.flash_coop"];
 
 /// What the device can pretend to be.
 fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
@@ -34,7 +36,7 @@ fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
         ("small", small.clone()),
         ("few invocations", Caps { max_invocations: 64, ..small.clone() }),
         ("floor", Caps { name: device.name.clone(), ..floor }),
-        ("folded grids", Caps { max_grid: 90, ..device.clone() }),
+        ("folded grids", Caps { max_grid: 130, ..device.clone() }),
     ]
 }
 
@@ -99,7 +101,9 @@ fn compare_all(got: &[Array], want: &[Array], took: &[&str]) -> Result<(), Strin
 
 fn uses_half(case: &Case) -> bool {
     let tensors = case.graph.values.iter();
-    tensors.filter_map(|v| if let etwgpu_graph::Value::Tensor(t) = v { Some(t) } else { None }).any(|t| t.dtype == DType::F16)
+    tensors
+        .filter_map(|v| if let etwgpu_graph::Value::Tensor(t) = v { Some(t) } else { None })
+        .any(|t| t.dtype == DType::F16)
 }
 
 /// Runs every case, on a device a thread, so that an error is reported where it arose.
@@ -131,7 +135,12 @@ fn check(caps: &Caps) -> Tally {
 }
 
 fn report(failures: &[String]) {
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures[..failures.len().min(40)].join("\n")
+    );
 }
 
 /// Routes that only cooperative matrices open.

@@ -94,11 +94,18 @@ fn shaders_fit_the_devices_they_are_planned_for() {
                 let Ok(lowered) = lower(case, &live, &caps, &options) else { continue };
                 for dispatch in &lowered.recording.dispatches {
                     modules.insert(dispatch.shader.source.clone());
-                    if !seen.insert((dispatch.shader.source.clone(), dispatch.params.len(), dispatch.bindings.len())) {
+                    if !seen.insert((
+                        dispatch.shader.source.clone(),
+                        dispatch.params.len(),
+                        dispatch.bindings.len(),
+                    )) {
                         continue;
                     }
                     if let Err(error) = check(dispatch, &caps) {
-                        failures.push(format!("{} on {} for {}: {error}", dispatch.shader.label, caps.name, case.name));
+                        failures.push(format!(
+                            "{} on {} for {}: {error}",
+                            dispatch.shader.label, caps.name, case.name
+                        ));
                     }
                 }
             }
@@ -106,5 +113,10 @@ fn shaders_fit_the_devices_they_are_planned_for() {
     }
     println!("{} modules of {} cases", modules.len(), cases.len());
     assert!(modules.len() > 100, "only {} modules", modules.len());
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures[..failures.len().min(30)].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures[..failures.len().min(30)].join("\n")
+    );
 }

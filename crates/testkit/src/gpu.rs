@@ -56,9 +56,16 @@ pub fn run(gpu: &Gpu, case: &Case, live: &Live, lowered: &Lowered) -> Result<Vec
     Ok(outputs.map(|(copy, bytes)| output(case, live, copy, bytes)).collect())
 }
 
-/// The recording with every buffer supplied by the test, and read back to its end after the real outputs.
+/// The recording with every buffer supplied by the test, bound and read back with its guard.
+///
+/// Devices drop what leaves a binding; with the guard bound, writes behind a buffer's end reach it and are seen.
 fn guarded(recording: &Recording) -> Recording {
     let mut guarded = recording.clone();
+    for binding in guarded.dispatches.iter_mut().flat_map(|d| &mut d.bindings) {
+        if binding.offset + binding.size == recording.buffers[binding.buffer.index()].size() {
+            binding.size += GUARD;
+        }
+    }
     for (number, desc) in (0..).zip(&mut guarded.buffers) {
         let size = desc.size() + GUARD;
         *desc = BufferDesc::State { value: number, size };

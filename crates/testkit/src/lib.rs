@@ -20,7 +20,10 @@ pub use tolerance::{Tolerance, compare, compare_within};
 pub fn lower(case: &Case, live: &Live, caps: &Caps, options: &LowerOptions) -> Result<Lowered, LowerError> {
     let storage = Storage::of(&case.graph);
     let groups = Groups::of(&case.graph, &storage);
-    etwgpu_kernels::lower(&Planner { graph: &case.graph, storage: &storage, groups: &groups, caps, options }, live)
+    etwgpu_kernels::lower(
+        &Planner { graph: &case.graph, storage: &storage, groups: &groups, caps, options },
+        live,
+    )
 }
 
 /// Every choice that a caller can force: nothing, or a route wherever it fits; each with and without fusions.
@@ -34,7 +37,9 @@ pub fn choices() -> Vec<LowerOptions> {
     let mut choices = Vec::new();
     for avoid in [Vec::new(), fusions] {
         choices.push(LowerOptions { prefer: Vec::new(), avoid: avoid.clone() });
-        choices.extend(others.iter().map(|route| LowerOptions { prefer: vec![route.clone()], avoid: avoid.clone() }));
+        choices.extend(
+            others.iter().map(|route| LowerOptions { prefer: vec![route.clone()], avoid: avoid.clone() }),
+        );
     }
     choices
 }

@@ -77,7 +77,8 @@ impl Decoder {
             Some([scale, zero]) => {
                 let groups = k.div_ceil(self.group);
                 let sums = b.constant(I32, &[groups, n], vec![0.0; (groups * n) as usize]);
-                let args = [x, scale, zero, weight, sums, scales].map(Arg::Id).into_iter().chain([group, bias]);
+                let args =
+                    [x, scale, zero, weight, sums, scales].map(Arg::Id).into_iter().chain([group, bias]);
                 b.node("et_vk.linear_dq8ca_q4gsw.default", &args.collect::<Vec<_>>(), &[out]);
             }
             None => {
@@ -159,7 +160,8 @@ impl Decoder {
 
     /// Projections, rotation, cache write and attention; caches are compared too.
     fn attention(&self, heads: u32, kv_heads: u32, head: u32, position: i64, halves: Option<u32>) -> Case {
-        let mut b = Builder::new(format!("attention {self:?} {heads} {kv_heads} {head} at {position} {halves:?}"));
+        let mut b =
+            Builder::new(format!("attention {self:?} {heads} {kv_heads} {head} at {position} {halves:?}"));
         let capacity = 40;
         let x = self.input(&mut b, self.width);
         let normed = self.normed(&mut b, x);

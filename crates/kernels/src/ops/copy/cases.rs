@@ -81,7 +81,8 @@ fn passed_through() -> Case {
 /// Every case.
 pub fn all() -> Vec<Case> {
     let view = "aten.view_copy.default";
-    let mut cases = vec![symbolic_view(), squeeze_of_live_one(), snapshots(), written_copy(), passed_through()];
+    let mut cases =
+        vec![symbolic_view(), squeeze_of_live_one(), snapshots(), written_copy(), passed_through()];
     for dtype in [F32, F16, I32, U8, Bool] {
         cases.push(one(view, dtype, &[2, 15], Arg::Ints(vec![3, -1]), &[3, 10]));
         cases.push(one("aten.clone.default", dtype, &[7], Arg::None, &[7]));

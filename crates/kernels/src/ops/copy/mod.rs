@@ -55,12 +55,15 @@ pub const UNSQUEEZE: OpDef = alias(&["aten.unsqueeze_copy.default"], |cx| {
 
 /// Fills in a size of -1 and checks that the element count stays.
 fn resolve(from: &[u32], sizes: &[i64]) -> Result<Dims, OpError> {
+    let product = |sizes: &[i64]| sizes.iter().try_fold(1i64, |n, &s| n.checked_mul(s));
+    let wrong = || invalid!("sizes {sizes:?} do not hold the elements of {from:?}");
     let total: i64 = from.iter().map(|&d| i64::from(d)).product();
-    let known: i64 = sizes.iter().filter(|&&s| s != -1).product();
+    let known: Vec<i64> = sizes.iter().copied().filter(|&s| s != -1).collect();
+    let known = product(&known).ok_or_else(wrong)?;
     let inferred = if known == 0 { 0 } else { total / known };
     let resolved: Vec<i64> = sizes.iter().map(|&s| if s == -1 { inferred } else { s }).collect();
-    if resolved.iter().product::<i64>() != total || resolved.iter().any(|s| u32::try_from(*s).is_err()) {
-        return Err(invalid!("sizes {sizes:?} do not hold the {total} elements of {from:?}"));
+    if product(&resolved) != Some(total) || resolved.iter().any(|s| u32::try_from(*s).is_err()) {
+        return Err(wrong());
     }
     let mut dims = Dims::new();
     for size in resolved {
@@ -94,5 +97,6 @@ mod tests {
         assert_eq!(resolve(&[2, 6], &[3, -1]).unwrap()[..], [3, 4]);
         assert_eq!(resolve(&[1, 0, 4], &[-1, 4]).unwrap()[..], [0, 4]);
         assert!(resolve(&[2, 6], &[5, -1]).is_err());
+        assert!(resolve(&[0], &[1 << 31, 1 << 31, 4]).is_err(), "a count beyond 64 bits");
     }
 }

@@ -20,7 +20,8 @@ pub fn view(eval: &mut Eval<'_>) -> Result<(), OpError> {
     let total = eval.array(0)?.values.len();
     let sizes = eval.cx().ints(1)?;
     let known: usize = sizes.iter().filter(|&&s| s >= 0).map(|&s| s as usize).product();
-    let dims: Vec<u32> = sizes.iter().map(|&s| if s < 0 { (total / known) as u32 } else { s as u32 }).collect();
+    let dims: Vec<u32> =
+        sizes.iter().map(|&s| if s < 0 { (total / known) as u32 } else { s as u32 }).collect();
     resize(eval, &dims)
 }
 

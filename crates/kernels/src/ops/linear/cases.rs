@@ -32,7 +32,8 @@ struct Layer<'a> {
 impl Layer<'_> {
     fn name(&self) -> String {
         let Self { kind, rows, bound, n, k, group, bias } = self;
-        let group = if matches!(kind, Kind::Float(_)) { String::new() } else { format!(" in groups of {group}") };
+        let group =
+            if matches!(kind, Kind::Float(_)) { String::new() } else { format!(" in groups of {group}") };
         format!("linear {kind:?} {rows:?} of {bound:?}, {k} to {n}{group}, bias {bias:?}")
     }
 
@@ -70,7 +71,8 @@ impl Layer<'_> {
                 let sums = b.constant(I32, &[groups, padded], vec![0.0; (groups * padded) as usize]);
                 let bias = self.bias(&mut b, self.n.next_multiple_of(4));
                 let group = Arg::Int(self.group.into());
-                let args = [x, scale, zero, weight, sums, scales].map(Arg::Id).into_iter().chain([group, bias]);
+                let args =
+                    [x, scale, zero, weight, sums, scales].map(Arg::Id).into_iter().chain([group, bias]);
                 b.node("et_vk.linear_dq8ca_q4gsw.default", &args.collect::<Vec<_>>(), &[out]);
             }
         }
@@ -89,7 +91,8 @@ impl Layer<'_> {
         let zeros = b.random.integers(rows, -60, 61);
         // Powers of two keep every activation exact in a half.
         let steps = b.random.integers(rows, 4, 9);
-        let scales: Vec<f64> = steps.iter().map(|s| (-s).exp2() * if dtype == F16 { 1.0 } else { 1.1 }).collect();
+        let scales: Vec<f64> =
+            steps.iter().map(|s| (-s).exp2() * if dtype == F16 { 1.0 } else { 1.1 }).collect();
         let mut values = Vec::new();
         for (scale, zero) in scales.iter().zip(&zeros) {
             for _ in 0..self.k {

@@ -6,7 +6,7 @@ use crate::reference::{Array, Eval};
 /// Signed value of element `k` of row `n`: even elements in the low nibble, each stored as value + 8.
 fn nibble(weight: &Array, n: usize, k: usize) -> f64 {
     let byte = weight.values[n * weight.width() + k / 2] as u8;
-    f64::from(if k % 2 == 0 { byte & 15 } else { byte >> 4 }) - 8.0
+    f64::from(if k.is_multiple_of(2) { byte & 15 } else { byte >> 4 }) - 8.0
 }
 
 /// Row-by-row products; `w(n, k)` is the weight and `x(m, k)` the activation.

@@ -9,7 +9,11 @@ use crate::reference::{Array, count};
 /// Batch, live and largest sequence, query heads, key heads, channels.
 type Sizes = (u32, u32, u32, u32, u32, u32);
 
-fn operands(b: &mut Builder, dtype: DType, (batch, seq, most, q_heads, k_heads, width): Sizes) -> ([Arg; 2], [ValueId; 2]) {
+fn operands(
+    b: &mut Builder,
+    dtype: DType,
+    (batch, seq, most, q_heads, k_heads, width): Sizes,
+) -> ([Arg; 2], [ValueId; 2]) {
     let mut args = Vec::new();
     let mut outs = Vec::new();
     for heads in [q_heads, k_heads] {
@@ -41,7 +45,8 @@ fn pairs(dtype: DType, sizes: Sizes) -> Case {
 
 /// Tables of 20 positions and `turned` channels, read from `start`.
 fn halves(dtype: DType, sizes: Sizes, turned: u32, start: i64, symbolic: bool) -> Case {
-    let mut b = Builder::new(format!("rope halves {dtype:?} {sizes:?} {turned} channels from {start} {symbolic}"));
+    let mut b =
+        Builder::new(format!("rope halves {dtype:?} {sizes:?} {turned} channels from {start} {symbolic}"));
     let ([q, k], outs) = operands(&mut b, dtype, sizes);
     let [cos, sin] = tables(&mut b, dtype, 20, 20, turned);
     let start = if symbolic { b.integer(start).into() } else { Arg::Int(start) };
@@ -53,8 +58,13 @@ fn halves(dtype: DType, sizes: Sizes, turned: u32, start: i64, symbolic: bool) -
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for dtype in [F32, F16] {
-        for sizes in [(1, 1, 1, 4, 2, 64), (1, 5, 9, 3, 1, 6), (2, 3, 3, 2, 2, 16), (1, 17, 17, 8, 8, 128), (1, 2, 2, 1, 1, 2)]
-        {
+        for sizes in [
+            (1, 1, 1, 4, 2, 64),
+            (1, 5, 9, 3, 1, 6),
+            (2, 3, 3, 2, 2, 16),
+            (1, 17, 17, 8, 8, 128),
+            (1, 2, 2, 1, 1, 2),
+        ] {
             cases.push(pairs(dtype, sizes));
             let width = sizes.5;
             cases.push(halves(dtype, sizes, width, 0, false));

@@ -39,8 +39,8 @@ pub const HALVES: OpDef = OpDef::kernel(
         if width % 2 != 0 || width > head {
             return Err(invalid!("tables of {width} channels for heads of {head}"));
         }
-        if start < 0 || start + i64::from(seq) > i64::from(rows) {
-            return Err(invalid!("positions {start} to {} are outside tables of {rows} rows", start + i64::from(seq)));
+        if start < 0 || start.saturating_add(seq.into()) > rows.into() {
+            return Err(invalid!("{seq} positions from {start} are outside tables of {rows} rows"));
         }
         Ok(dims)
     },

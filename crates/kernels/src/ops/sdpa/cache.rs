@@ -14,7 +14,7 @@ pub(super) fn check(cx: &NodeCx<'_>, value: usize, cache: usize, position: usize
     if v.len() != 4 || c.len() != 4 || v[0] != c[0] || v[2..] != c[2..] {
         return Err(invalid!("rows {:?} do not match a cache {:?}", &v[..], &c[..]));
     }
-    if position < 0 || position + i64::from(v[1]) > i64::from(c[1]) {
+    if position < 0 || position.saturating_add(v[1].into()) > c[1].into() {
         return Err(invalid!("position {position} and {} tokens exceed a cache of {}", v[1], c[1]));
     }
     let float = |t: &TensorArg| matches!(t.dtype, DType::F32 | DType::F16);

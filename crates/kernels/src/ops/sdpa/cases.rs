@@ -18,7 +18,8 @@ struct Cached {
     position: i64,
     dtype: DType,
     cache: DType,
-    /// Largest score on random data; scores of large size show whether the softmax subtracts its maximum.
+    /// Scores rise with the key from minus this to this, or fall when it is negative: large ones show whether the
+    /// softmax subtracts its maximum, and whether parts of the context agree on it.
     peak: Option<f64>,
 }
 
@@ -48,14 +49,19 @@ impl Cached {
         [self.batch, self.capacity, self.kv_heads, self.width]
     }
 
-    /// Queries along one direction, keys along it by a random amount: scores spread over ±peak.
+    /// Queries along one direction, keys along it by an amount that rises with their position, and some noise.
     fn scored(&self, b: &mut Builder, peak: f64) -> (Vec<f64>, Vec<f64>) {
         let width = self.width as usize;
         let side: Vec<f64> = b.random.signed(width, 1.0).into_iter().map(f64::signum).collect();
         let q = |_| side.iter().map(|s| s * peak / f64::from(self.width).sqrt()).collect::<Vec<f64>>();
         let queries = (0..count(&self.q_dims()) / width).flat_map(q).collect();
-        let spread = b.random.signed(count(&self.cache_dims()) / width, 1.0);
-        let keys = spread.iter().flat_map(|r| side.iter().map(move |s| s * r)).collect();
+        let noise = b.random.signed(count(&self.cache_dims()) / width, 0.2);
+        let rise = |row: usize| {
+            let position = row as u32 / self.kv_heads % self.capacity;
+            1.6 * f64::from(position) / f64::from(self.capacity) - 0.8
+        };
+        let amounts = noise.iter().enumerate().map(|(row, n)| rise(row) + n);
+        let keys = amounts.flat_map(|amount| side.iter().map(move |s| s * amount)).collect();
         (queries, keys)
     }
 
@@ -94,7 +100,8 @@ impl Cached {
 
     /// `custom_sdpa` over filled caches.
     fn custom(&self, causal: bool, mask: Option<&[u32]>, scale: Arg) -> Case {
-        let mut b = Builder::new(format!("custom_sdpa {self:?} causal {causal} mask {mask:?} scale {scale:?}"));
+        let mut b =
+            Builder::new(format!("custom_sdpa {self:?} causal {causal} mask {mask:?} scale {scale:?}"));
         let [q, keys, values] = self.tensors(&mut b, self.seq);
         let mask = mask.map(|dims| random_mask(&mut b, self.dtype, dims));
         let out = b.result(self.dtype, &self.q_dims());
@@ -130,7 +137,9 @@ fn plain(dtype: DType, q: &[u32], kv: &[u32], mask: Option<&[u32]>, scale: Arg) 
 
 /// `update_cache`, whose output is the cache.
 fn update(dims: [u32; 4], capacity: u32, position: i64, value: DType, cache: DType, symbolic: bool) -> Case {
-    let mut b = Builder::new(format!("update_cache {value:?} {dims:?} in {cache:?} {capacity} at {position} {symbolic}"));
+    let mut b = Builder::new(format!(
+        "update_cache {value:?} {dims:?} in {cache:?} {capacity} at {position} {symbolic}"
+    ));
     let rows = b.noise(value, &dims);
     let full = [dims[0], capacity, dims[2], dims[3]];
     let start = b.random.signed(count(&full), 1.0);
@@ -151,22 +160,29 @@ fn decode() -> Vec<Case> {
     for width in [4, 8, 12, 16, 48, 64, 80, 96, 128, 256] {
         cases.push(Cached { width, position: 37, ..BASE }.appended(1, false));
     }
-    for (capacity, position) in [(300, 255), (300, 256), (300, 257), (1300, 511), (1300, 1024), (2200, 2100)] {
+    for (capacity, position) in [(300, 255), (300, 256), (300, 257), (1300, 511), (1300, 1024), (2200, 2100)]
+    {
         cases.push(Cached { capacity, position, width: 16, ..BASE }.appended(1, true));
     }
     for (dtype, cache) in [(F16, F16), (F32, F16), (F16, F32)] {
         cases.push(Cached { dtype, cache, position: 70, ..BASE }.appended(1, true));
-        cases.push(Cached { dtype, cache, position: 270, capacity: 300, width: 64, ..BASE }.appended(1, false));
+        cases.push(
+            Cached { dtype, cache, position: 270, capacity: 300, width: 64, ..BASE }.appended(1, false),
+        );
     }
-    cases.push(Cached { peak: Some(180.0), position: 63, ..BASE }.appended(1, false));
-    cases.push(Cached { peak: Some(180.0), position: 290, capacity: 300, ..BASE }.appended(1, false));
+    for peak in [Some(180.0), Some(-180.0)] {
+        cases.push(Cached { peak, position: 63, ..BASE }.appended(1, false));
+        cases.push(Cached { peak, position: 290, capacity: 300, ..BASE }.appended(1, false));
+    }
     cases.push(Cached { batch: 3, position: 20, ..BASE }.appended(1, false));
     cases
 }
 
 fn prefill() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (seq, position) in [(2, 0), (3, 5), (4, 0), (5, 2), (8, 8), (16, 0), (17, 1), (33, 30), (64, 0), (65, 3), (80, 0)] {
+    for (seq, position) in
+        [(2, 0), (3, 5), (4, 0), (5, 2), (8, 8), (16, 0), (17, 1), (33, 30), (64, 0), (65, 3), (80, 0)]
+    {
         cases.push(Cached { seq, position, ..BASE }.appended(80, true));
     }
     for width in [4, 16, 64, 80, 128, 256] {
@@ -179,7 +195,10 @@ fn prefill() -> Vec<Case> {
         cases.push(Cached { dtype, cache, seq: 21, position: 11, ..BASE }.appended(64, true));
         cases.push(Cached { dtype, cache, seq: 40, width: 64, ..BASE }.appended(64, true));
     }
-    cases.push(Cached { peak: Some(180.0), seq: 20, position: 40, ..BASE }.appended(20, false));
+    for peak in [Some(180.0), Some(-180.0)] {
+        cases.push(Cached { peak, seq: 20, position: 40, ..BASE }.appended(20, false));
+        cases.push(Cached { peak, seq: 70, position: 5, ..BASE }.appended(75, false));
+    }
     cases.push(Cached { batch: 2, seq: 6, position: 9, ..BASE }.appended(8, false));
     cases
 }
@@ -196,13 +215,14 @@ fn filled() -> Vec<Case> {
         Cached { seq: 1, position: 70, ..at }.custom(false, Some(&[1, 71]), Arg::Float(0.2)),
         Cached { seq: 1, position: 70, batch: 2, ..at }.custom(true, Some(&[2, 1, 1, 71]), Arg::None),
         Cached { dtype: F16, cache: F16, ..at }.custom(false, Some(&[5, 12]), Arg::None),
-        Cached { peak: Some(180.0), seq: 3, position: 60, ..at }.custom(true, None, Arg::None),
+        Cached { peak: Some(-180.0), seq: 3, position: 60, ..at }.custom(true, None, Arg::None),
     ]
 }
 
 fn without_cache() -> Vec<Case> {
     let (q, kv): (&[u32], &[u32]) = (&[2, 4, 5, 16], &[2, 2, 7, 16]);
-    let masks: &[&[u32]] = &[&[5, 7], &[1, 7], &[2, 1, 1, 7], &[2, 4, 5, 7], &[1, 4, 5, 1], &[4, 1, 7], &[2, 1, 5, 7]];
+    let masks: &[&[u32]] =
+        &[&[5, 7], &[1, 7], &[2, 1, 1, 7], &[2, 4, 5, 7], &[1, 4, 5, 1], &[4, 1, 7], &[2, 1, 5, 7]];
     let mut cases: Vec<Case> = masks.iter().map(|mask| plain(F32, q, kv, Some(mask), Arg::None)).collect();
     cases.extend([
         plain(F32, q, kv, None, Arg::Float(0.7)),

@@ -7,6 +7,7 @@ pub mod reference;
 
 mod cache;
 mod decode;
+mod flash_coop;
 mod materialized;
 
 use etwgpu_graph::{DType, Dims, ValueId};
@@ -75,6 +76,7 @@ pub const UPDATE_CACHE: OpDef = OpDef {
 /// Ways to attend, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "sdpa.flash_decoding", fits: decode::fits, record: decode::record },
+    Route { name: "sdpa.flash_coop", fits: flash_coop::fits, record: flash_coop::record },
     Route { name: "sdpa.materialized", fits: materialized::fits, record: materialized::record },
 ];
 
@@ -127,7 +129,7 @@ impl Problem {
         let symbolic = cx.symbolic(position);
         let position = cx.int(position)?;
         let capacity = i64::from(keys.dims[1]);
-        let end = position + i64::from(q.dims[1]);
+        let end = position.saturating_add(q.dims[1].into());
         if position < 0 || end > capacity {
             return Err(invalid!("position {position} and {} tokens exceed a cache of {capacity}", q.dims[1]));
         }

@@ -30,7 +30,11 @@ fn slice(dtype: DType, (dims, dim, start, end, step, len): Slice) -> Case {
     let mut out = dims.to_vec();
     out[dim.rem_euclid(dims.len() as i64) as usize] = len;
     let result = b.result(dtype, &out);
-    b.node("aten.slice_copy.Tensor", &[x.into(), dim.into(), start.into(), end.into(), step.into()], &[result]);
+    b.node(
+        "aten.slice_copy.Tensor",
+        &[x.into(), dim.into(), start.into(), end.into(), step.into()],
+        &[result],
+    );
     b.finish(&[result])
 }
 

@@ -4,7 +4,11 @@ use crate::args::OpError;
 use crate::reference::{Eval, flat, positions};
 
 /// Output element at `position` is the source element at `source(position)`.
-fn pick(eval: &mut Eval<'_>, sizes: &[usize], source: impl Fn(Vec<usize>) -> Vec<usize>) -> Result<(), OpError> {
+fn pick(
+    eval: &mut Eval<'_>,
+    sizes: &[usize],
+    source: impl Fn(Vec<usize>) -> Vec<usize>,
+) -> Result<(), OpError> {
     let x = eval.array(0)?;
     let own = x.sizes();
     let values = positions(sizes).map(|at| x.values[flat(&own, &source(at))]).collect();

@@ -1,0 +1,73 @@
+//! Many queries on cooperative matrices: tiles of keys stream past a tile of queries, with an online softmax and no
+//! score matrix.
+//!
+//! Scores are as good as in `f32`: queries and keys are split into two `f16` parts each, and three products of the
+//! parts are added. Probabilities and values are rounded to `f16`, sums accumulate in `f32`.
+
+use etwgpu_graph::DType;
+use etwgpu_record::Caps;
+
+use super::Problem;
+use crate::args::OpError;
+use crate::lower::{Launch, Lower};
+use crate::route::{Refusal, require};
+
+/// Queries of a subgroup: a row of 16x16 matrices.
+const SUBGROUP_ROWS: u32 = 16;
+
+/// Queries of a workgroup: as many as fit in workgroup memory.
+fn rows(head_dim: u32) -> u32 {
+    if head_dim <= 64 { 4 * SUBGROUP_ROWS } else { 2 * SUBGROUP_ROWS }
+}
+
+/// Keys of a tile.
+fn keys(head_dim: u32) -> u32 {
+    if head_dim <= 64 { 32 } else { 16 }
+}
+
+/// The largest head dimension: its rows must fit in workgroup memory and registers.
+const MAX_HEAD_DIM: u32 = 128;
+
+pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
+    require(caps.coop_matrix, "the adapter reports no 16x16x16 cooperative matrices")?;
+    require(caps.f16, "the adapter has no f16")?;
+    require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;
+    require(problem.mask.is_none(), "attention mask")?;
+    require(problem.seq >= SUBGROUP_ROWS, "fewer than 16 queries")?;
+    require(problem.head_dim % 16 == 0, "the head dimension is not a multiple of 16")?;
+    if problem.head_dim > MAX_HEAD_DIM {
+        return Err(format!("head dimension {} above {MAX_HEAD_DIM}", problem.head_dim).into());
+    }
+    require(caps.max_workgroup_memory >= memory(problem.head_dim), "too little workgroup memory")
+}
+
+/// Bytes of workgroup memory: two parts of queries and keys, values, scores, probabilities.
+fn memory(head_dim: u32) -> u32 {
+    let (rows, keys) = (rows(head_dim), keys(head_dim));
+    (2 * rows + 3 * keys) * (head_dim + 8) * 2 + rows * (keys + 4) * 4 + rows * (keys + 8) * 2 + 16
+}
+
+pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
+    let out = problem.out(lower)?;
+    let (rows, keys) = (rows(problem.head_dim), keys(problem.head_dim));
+    let wg = rows / SUBGROUP_ROWS * 32;
+    // Halves need no second part.
+    let exact = problem.q.dtype == DType::F16 && problem.keys.dtype == DType::F16;
+    let shader = problem
+        .template("sdpa_flash_coop", include_str!("flash_coop.wgsl"))
+        .set("WG", wg)
+        .set("KEYS", keys)
+        .set("ROWS", rows)
+        .set("Q_LOADS", rows * problem.head_dim / 4 / wg)
+        .set("LOADS", keys * problem.head_dim / 4 / wg)
+        .set("DEPTH", problem.head_dim / 16)
+        .set("KEY_BLOCKS", keys / 16)
+        .set("LANE_QUADS", keys / 8)
+        .flag("SPLIT", !exact)
+        .flag("SUBGROUPS", true)
+        .shader();
+    let bindings =
+        vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values), lower.write(&out)];
+    let grid = [problem.seq.div_ceil(rows), problem.heads, problem.batch];
+    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
+}

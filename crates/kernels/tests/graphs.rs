@@ -1,0 +1,96 @@
+//! Storage that values share, and rewrites of whole graphs.
+
+use etwgpu_graph::DType::F32;
+use etwgpu_graph::ValueId;
+use etwgpu_kernels::cases::{self, Arg, Builder, Case};
+use etwgpu_kernels::storage::{Kind, Storage};
+use etwgpu_kernels::{LowerOptions, passes};
+use etwgpu_record::Caps;
+use etwgpu_testkit::{compare, lower, reference as expected};
+
+/// A cache cloned before and after a write; the nodes are clone, write, clone.
+fn cloned_cache(writes: bool) -> Case {
+    let mut b = Builder::new("cloned cache");
+    let cache = b.constant(F32, &[1, 2, 1, 4], vec![1.0; 8]);
+    let row = b.noise(F32, &[1, 1, 1, 4]);
+    let [before, after] = [(); 2].map(|()| b.result(F32, &[1, 2, 1, 4]));
+    b.node("aten.clone.default", &[cache.into()], &[before]);
+    if writes {
+        b.node("update_cache.default", &[row.into(), cache.into(), Arg::Int(1)], &[cache]);
+    } else {
+        let sum = b.result(F32, &[1, 2, 1, 4]);
+        b.node("aten.add.Tensor", &[cache.into(), row.into()], &[sum]);
+    }
+    b.node("aten.clone.default", &[cache.into()], &[after]);
+    b.finish(&[before, after])
+}
+
+#[test]
+fn copies_share_storage_only_while_nothing_writes_it() {
+    let aliased = |case: &Case| {
+        let storage = Storage::of(&case.graph);
+        (storage.is_aliased(0), storage.is_aliased(2), storage.kind(ValueId(0)))
+    };
+    assert_eq!(aliased(&cloned_cache(false)), (true, true, Kind::Weight));
+    assert_eq!(aliased(&cloned_cache(true)), (false, true, Kind::State));
+}
+
+#[test]
+fn a_written_copy_is_not_its_source() {
+    let mut b = Builder::new("written copy");
+    let (source, row) = (b.noise(F32, &[1, 2, 1, 4]), b.noise(F32, &[1, 1, 1, 4]));
+    let [copy, view] = [b.result(F32, &[1, 2, 1, 4]), b.result(F32, &[8])];
+    b.node("aten.clone.default", &[source.into()], &[copy]);
+    b.node("update_cache.default", &[row.into(), copy.into(), Arg::Int(1)], &[copy]);
+    b.node("aten.view_copy.default", &[copy.into(), Arg::Ints(vec![8])], &[view]);
+    let case = b.finish(&[source, view]);
+    let storage = Storage::of(&case.graph);
+    assert_ne!(storage.root(copy), storage.root(source));
+    assert_eq!((storage.root(view), storage.kind(view)), (copy, Kind::Temp));
+    assert_eq!(storage.kind(source), Kind::Input);
+}
+
+/// Two caches and a weight made by prepacking, one of the caches written.
+fn prepacked() -> Case {
+    let mut b = Builder::new("prepacked");
+    let start = b.random.signed(8, 1.0);
+    let (constant, scale) = (b.constant(F32, &[1, 2, 1, 4], start), b.constant(F32, &[4], vec![2.0; 4]));
+    let row = b.noise(F32, &[1, 1, 1, 4]);
+    let caches = [(); 2].map(|()| b.result(F32, &[1, 2, 1, 4]));
+    let (weight, product) = (b.result(F32, &[4]), b.result(F32, &[1, 2, 1, 4]));
+    for cache in caches {
+        b.node("et_vk.prepack.default", &[constant.into()], &[cache]);
+    }
+    b.node("et_vk.prepack.default", &[scale.into()], &[weight]);
+    b.node("update_cache.default", &[row.into(), caches[0].into(), Arg::Int(0)], &[caches[0]]);
+    b.node("aten.mul.Tensor", &[caches[1].into(), weight.into()], &[product]);
+    b.finish(&[caches[0], caches[1], product])
+}
+
+#[test]
+fn passes_keep_results() {
+    let mut all = cases::all();
+    all.push(prepacked());
+    for case in all {
+        let mut after = case.clone();
+        passes::run(&mut after.graph);
+        let (want, got) = (expected(&case).0, expected(&after).0);
+        for (g, w) in got.iter().zip(&want) {
+            compare(g, w).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        }
+        assert_eq!(got.len(), want.len());
+    }
+}
+
+#[test]
+fn prepacking_leaves_states_apart_and_no_work() {
+    let mut case = prepacked();
+    passes::run(&mut case.graph);
+    let lowered =
+        lower(&case, &case.live().unwrap(), &Caps::webgpu_floor(), &LowerOptions::default()).unwrap();
+    assert_eq!(case.graph.nodes.len(), 2);
+    assert_eq!(lowered.recording.dispatches.len(), 2);
+    let storage = Storage::of(&case.graph);
+    let kinds: Vec<Kind> = case.graph.outputs.iter().map(|&id| storage.kind(id)).collect();
+    assert_eq!(kinds, [Kind::State, Kind::Weight, Kind::Temp]);
+}

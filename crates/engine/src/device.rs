@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
-use etwgpu_record::{Caps, Subgroups};
+use etwgpu_record::{Caps, Precision, Subgroups};
 
 use crate::error::EngineError;
 use crate::pipelines::Pipelines;
@@ -208,6 +208,7 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
         max_grid: limits.max_compute_workgroups_per_dimension,
         uniform_align: limits.min_uniform_buffer_offset_alignment,
         storage_align: limits.min_storage_buffer_offset_alignment,
+        precision: Precision::default(),
         is_cpu: info.device_type == wgpu::DeviceType::Cpu,
     }
 }

@@ -9,6 +9,16 @@ pub struct Subgroups {
     pub max: u32,
 }
 
+/// How far results may be rounded for the sake of speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Everything in `f32`.
+    Strict,
+    /// Operands of large matrix products in `f16`, sums in `f32`.
+    #[default]
+    Default,
+}
+
 /// Features and limits of a device, as far as route predicates need them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
@@ -38,6 +48,8 @@ pub struct Caps {
     pub uniform_align: u32,
     /// Alignment of storage binding offsets, bytes.
     pub storage_align: u32,
+    /// How far results may be rounded; the caller's choice, kept here because routes read it beside the features.
+    pub precision: Precision,
     /// Whether the device executes shaders on the CPU; few large workgroups beat many small ones there.
     pub is_cpu: bool,
 }
@@ -59,6 +71,7 @@ impl Caps {
             max_grid: 65535,
             uniform_align: 256,
             storage_align: 256,
+            precision: Precision::Default,
             is_cpu: false,
         }
     }

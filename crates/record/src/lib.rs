@@ -8,7 +8,7 @@ mod dump;
 mod recording;
 mod slots;
 
-pub use caps::{Caps, Subgroups};
+pub use caps::{Caps, Precision, Subgroups};
 pub use dump::{Totals, dump};
 pub use recording::{
     Access, Binding, BufferDesc, BufferId, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey, WeightLayout,

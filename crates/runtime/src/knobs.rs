@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use etwgpu_record::Precision;
+
 use crate::status::Error;
 
 /// One setting.
@@ -41,6 +43,13 @@ pub const KNOBS: &[Knob] = &[
         env: "ETWGPU_AVOID_ROUTES",
         default: "",
         doc: "Comma-separated routes never to take.",
+    },
+    Knob {
+        key: "precision",
+        env: "ETWGPU_PRECISION",
+        default: "default",
+        doc: "`default` lets large matrix products round their operands to f16 where the GPU has cooperative \
+              matrices; `strict` keeps everything in f32.",
     },
     Knob {
         key: "checked_shaders",
@@ -108,6 +117,15 @@ impl Knobs {
     /// Whether a switch is on.
     pub fn is_on(&self, key: &str) -> bool {
         matches!(self.text(key), "1" | "true" | "on" | "yes")
+    }
+
+    /// How far results may be rounded.
+    pub fn precision(&self) -> Result<Precision, Error> {
+        match self.text("precision") {
+            "strict" => Ok(Precision::Strict),
+            "default" => Ok(Precision::Default),
+            other => Err(Error::Setting(format!("precision `{other}`; there are strict, default"))),
+        }
     }
 
     /// Comma-separated values.

@@ -1,6 +1,6 @@
 //! From processed bytes to a checked graph: everything of a load that needs no GPU.
 
-use etwgpu_graph::{Graph, decode, parse};
+use etwgpu_graph::{Graph, Value, decode, parse};
 use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::Planner;
@@ -29,9 +29,25 @@ impl Model {
     }
 }
 
+/// Elements of a tensor at most, counting an empty dimension as one: indices on the GPU are 32 bits wide.
+const MAX_ELEMENTS: u64 = 1 << 31;
+
+/// Refuses tensors whose elements cannot be numbered.
+fn check_sizes(graph: &Graph) -> Result<(), Error> {
+    for (index, value) in graph.values.iter().enumerate() {
+        let Value::Tensor(tensor) = value else { continue };
+        let count = tensor.dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::from(d.max(1))));
+        if count.is_none_or(|n| n >= MAX_ELEMENTS) {
+            return Err(Error::TooLarge { value: index, dims: tensor.dims.to_vec() });
+        }
+    }
+    Ok(())
+}
+
 /// Parses, decodes, runs the passes and checks every operator at its declared sizes.
 pub fn analyse(processed: &[u8]) -> Result<Model, Error> {
     let mut graph = decode(&parse(processed)?)?;
+    check_sizes(&graph)?;
     passes::run(&mut graph);
     let mut bound = Live::at_bound(&graph);
     propagate(&graph, &mut bound, Dirty::all(&graph), &mut Journal::default()).map_err(Error::Declared)?;

@@ -7,7 +7,7 @@ use etwgpu_graph::{Dims, Graph, Value, ValueId, WeightSource, parse};
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
-use etwgpu_record::{BufferDesc, BufferId, Dispatch};
+use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch};
 
 use crate::convert::{HostType, integers, to_gpu, to_host};
 use crate::device;
@@ -55,6 +55,8 @@ pub trait HostCall {
 /// One loaded delegate.
 pub struct Session {
     gpu: Arc<Gpu>,
+    /// The device as planning sees it for this delegate.
+    caps: Caps,
     model: Model,
     options: LowerOptions,
     resident: Resident,
@@ -97,8 +99,9 @@ impl Session {
     pub fn load(processed: &[u8], knobs: &Knobs, source: &mut dyn WeightSource) -> Result<Self, Error> {
         let model = analyse(processed)?;
         let gpu = device::gpu(knobs)?;
+        let caps = Caps { precision: knobs.precision()?, ..gpu.caps().clone() };
         let options = LowerOptions { prefer: knobs.list("prefer_routes"), avoid: knobs.list("avoid_routes") };
-        let at_bound = lower(&model.planner(gpu.caps(), &options), &model.bound)?;
+        let at_bound = lower(&model.planner(&caps, &options), &model.bound)?;
         let section = parse(processed)?.constants;
         let resident = Resident::load(&gpu, &model.graph, section, &at_bound.recording, source)?;
         let (weights, states) = resident.bytes();
@@ -115,6 +118,7 @@ impl Session {
             row_inputs: row_inputs(&model),
             scratch: vec![Vec::new(); model.graph.inputs.len()],
             gpu,
+            caps,
             model,
             options,
             resident,
@@ -254,8 +258,10 @@ impl Session {
         if plan.ints == live.ints {
             return Ok(true);
         }
+        // Until every parameter is rewritten the plan belongs to no set of integers.
+        plan.ints.clear();
         plan.prepared.set_integers(|value| live.ints[value as usize]);
-        let planner = self.model.planner(self.gpu.caps(), &self.options);
+        let planner = self.model.planner(&self.caps, &self.options);
         for &node in &plan.follows_integers {
             let dispatches = relower(&planner, live, &plan.lowered, node)?;
             let range = plan.lowered.plans[node].dispatches.clone();
@@ -277,7 +283,7 @@ impl Session {
             self.plans.remove(oldest.unwrap_or(0));
         }
         let live = &self.live;
-        let planner = self.model.planner(self.gpu.caps(), &self.options);
+        let planner = self.model.planner(&self.caps, &self.options);
         let lowered = lower(&planner, live)?;
         let resident = |desc: &BufferDesc| self.resident.get(desc);
         let prepared = Prepared::new(&self.gpu, &lowered.recording, &resident)?;

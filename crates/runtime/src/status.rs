@@ -37,6 +37,14 @@ pub enum Error {
     /// The graph is damaged.
     #[error("delegate graph: {0}")]
     Decode(#[from] DecodeError),
+    /// A tensor has more elements than 32-bit indices can name.
+    #[error("value {value}: a tensor of sizes {dims:?} has 2^31 elements or more")]
+    TooLarge {
+        /// Position in the value table.
+        value: usize,
+        /// Its sizes.
+        dims: Vec<u32>,
+    },
     /// A constant is missing or short.
     #[error("{0}")]
     Constant(#[from] ConstantError),
@@ -72,7 +80,7 @@ impl Error {
         match self {
             Self::Blob(BlobError::Magic { .. }) => code::NOT_FOUND,
             Self::Blob(_) => code::INVALID_ARGUMENT,
-            Self::Decode(_) | Self::Declared(_) => code::DELEGATE_INVALID_COMPATIBILITY,
+            Self::Decode(_) | Self::Declared(_) | Self::TooLarge { .. } => code::DELEGATE_INVALID_COMPATIBILITY,
             Self::Constant(_) => code::INVALID_EXTERNAL_DATA,
             Self::Live(LiveError { error: OpError::Unsupported(_), .. }) => code::NOT_SUPPORTED,
             Self::Live(_) | Self::Argument(_) | Self::Setting(_) => code::INVALID_ARGUMENT,

@@ -1,7 +1,7 @@
 //! Many rows of activations on cooperative matrices: operands are rounded to `f16` in workgroup memory, products
 //! accumulate in `f32`.
 
-use etwgpu_record::Caps;
+use etwgpu_record::{Caps, Precision};
 
 use super::{Problem, Weights};
 use crate::args::OpError;
@@ -45,6 +45,7 @@ impl Tile {
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     let Weights::Q4 { group, .. } = problem.weights else { return Err("weights are not 4-bit".into()) };
+    require(caps.precision != Precision::Strict, "strict precision")?;
     require(caps.coop_matrix, "the adapter reports no 16x16x16 cooperative matrices")?;
     require(caps.f16, "the adapter has no f16")?;
     require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;

@@ -50,7 +50,7 @@ fn keys_at_once(problem: &Problem) -> u32 {
 
 /// Most splits that are ever used: depends on the heads alone, so that scratch and bindings never change.
 fn max_splits(problem: &Problem) -> u32 {
-    (BUSY / (problem.batch * problem.kv_heads)).clamp(1, 128)
+    (BUSY / (problem.batch * problem.kv_heads).max(1)).clamp(1, 128)
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {

@@ -5,7 +5,7 @@
 //! parts are added. Probabilities and values are rounded to `f16`, sums accumulate in `f32`.
 
 use etwgpu_graph::DType;
-use etwgpu_record::Caps;
+use etwgpu_record::{Caps, Precision};
 
 use super::Problem;
 use crate::args::OpError;
@@ -29,6 +29,7 @@ fn keys(head_dim: u32) -> u32 {
 const MAX_HEAD_DIM: u32 = 128;
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
+    require(caps.precision != Precision::Strict, "strict precision")?;
     require(caps.coop_matrix, "the adapter reports no 16x16x16 cooperative matrices")?;
     require(caps.f16, "the adapter has no f16")?;
     require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;

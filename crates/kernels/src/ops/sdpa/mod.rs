@@ -7,6 +7,7 @@ pub mod reference;
 
 mod cache;
 mod decode;
+mod flash;
 mod flash_coop;
 mod materialized;
 
@@ -77,6 +78,7 @@ pub const UPDATE_CACHE: OpDef = OpDef {
 pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "sdpa.flash_decoding", fits: decode::fits, record: decode::record },
     Route { name: "sdpa.flash_coop", fits: flash_coop::fits, record: flash_coop::record },
+    Route { name: "sdpa.flash", fits: flash::fits, record: flash::record },
     Route { name: "sdpa.materialized", fits: materialized::fits, record: materialized::record },
 ];
 
@@ -150,9 +152,9 @@ impl Problem {
             mask: cx.tensor_opt(rest[0])?,
             q_strides: Strides { batch: seq * heads * head_dim, seq: heads * head_dim, head: head_dim },
             kv_strides: Strides {
-                batch: keys.dims[1] * kv_heads * head_dim,
-                seq: kv_heads * head_dim,
-                head: head_dim,
+                batch: keys.dims[1..].iter().product(),
+                seq: keys.dims[2..].iter().product(),
+                head: keys.width(),
             },
             q,
             keys,
@@ -186,7 +188,11 @@ impl Problem {
             scale: scale(cx, 4, head_dim)?,
             mask: cx.tensor_opt(3)?,
             q_strides: Strides { batch: heads * seq * head_dim, seq: head_dim, head: seq * head_dim },
-            kv_strides: Strides { batch: kv_heads * context * head_dim, seq: head_dim, head: context * head_dim },
+            kv_strides: Strides {
+                batch: keys.dims[rank - 3..].iter().product(),
+                seq: keys.width(),
+                head: keys.dims[rank - 2..].iter().product(),
+            },
             q,
             keys,
             values,

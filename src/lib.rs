@@ -1,6 +1,6 @@
 //! The bridge between ExecuTorch's C++ runtime and the Rust delegate: `mod ffi` is the whole contract.
 //!
-//! Every function returns a plain [`ffi::Status`]; no panic and no exception crosses the boundary.
+//! Every function returns a plain `ffi::Status`; no panic and no exception crosses the boundary.
 
 mod convert;
 mod guard;

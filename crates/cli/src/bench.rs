@@ -29,16 +29,24 @@ pub fn llm(model: &Path, options: &Options) -> Result<()> {
     let started = Instant::now();
     let pte = Pte::open(model)?;
     let program = pte.program()?;
-    let [delegate] = &program.methods.first().context("no method")?.delegates[..] else { bail!("not one delegate") };
+    let [delegate] = &program.methods.first().context("no method")?.delegates[..] else {
+        bail!("not one delegate")
+    };
     let graph = analyse(delegate.processed)?.graph;
     let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
     let mut session = Session::load(delegate.processed, &knobs, &mut &program)?;
     println!("load {:.3} s", started.elapsed().as_secs_f64());
     for &length in &options.prefill {
-        let mut times: Vec<f64> = (0..4).map(|_| Ok(step(&mut session, &graph, 0, length)?.0)).collect::<Result<_>>()?;
+        let mut times: Vec<f64> =
+            (0..4).map(|_| Ok(step(&mut session, &graph, 0, length)?.0)).collect::<Result<_>>()?;
         let first = times.remove(0);
         let median = median(&mut times);
-        println!("prefill {length}: {:.0} tok/s, {:.2} ms (first {:.2} ms)", f64::from(length) / median, median * 1e3, first * 1e3);
+        println!(
+            "prefill {length}: {:.0} tok/s, {:.2} ms (first {:.2} ms)",
+            f64::from(length) / median,
+            median * 1e3,
+            first * 1e3
+        );
         if options.profile {
             print_profile(&mut session, &graph, 0, length)?;
         }
@@ -54,7 +62,14 @@ pub fn llm(model: &Path, options: &Options) -> Result<()> {
         }
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         let median = median(&mut times);
-        println!("decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, host {:.1} us + {:.1} us meanwhile)", 1.0 / median, median * 1e6, mean * 1e6, self::median(&mut host) * 1e6, self::median(&mut ahead) * 1e6);
+        println!(
+            "decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, host {:.1} us + {:.1} us meanwhile)",
+            1.0 / median,
+            median * 1e6,
+            mean * 1e6,
+            self::median(&mut host) * 1e6,
+            self::median(&mut ahead) * 1e6
+        );
         if options.profile {
             print_profile(&mut session, &graph, context + 1, 1)?;
         }
@@ -68,7 +83,8 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 fn arguments(graph: &Graph, position: i32, length: i32) -> Arguments {
-    let tokens = (0..length).flat_map(|i| (1 + i64::from((i * 7919 + position) % 400)).to_le_bytes()).collect();
+    let tokens =
+        (0..length).flat_map(|i| (1 + i64::from((i * 7919 + position) % 400)).to_le_bytes()).collect();
     let inputs = vec![
         Array { scalar_type: 4, sizes: vec![1, length], bytes: tokens },
         Array { scalar_type: 4, sizes: vec![1], bytes: i64::from(position).to_le_bytes().to_vec() },
@@ -108,7 +124,12 @@ fn print_profile(session: &mut Session, graph: &Graph, position: i32, length: i3
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by(|a, b| b.1.time.total_cmp(&a.1.time));
     let total: f64 = rows.iter().map(|r| r.1.time).sum();
-    println!("  {:>9.1} us in {} launches, {} barriers", total / 1e3, profile.spans.len(), profile.lowered.recording.barriers());
+    println!(
+        "  {:>9.1} us in {} launches, {} barriers",
+        total / 1e3,
+        profile.spans.len(),
+        profile.lowered.recording.barriers()
+    );
     for (name, row) in rows {
         println!(
             "  {:>9.1} us {:>4} x {:>8.2} us  {:>7.1} GB/s {:>7.2} TFLOP/s  {name}",

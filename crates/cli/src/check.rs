@@ -42,7 +42,9 @@ pub fn check(folder: &Path, names: &[String]) -> Result<bool> {
 fn run(model: &Path, name: &str) -> Result<String> {
     let pte = Pte::open(&model.join("model.pte"))?;
     let program = pte.program()?;
-    let [delegate] = &program.methods.first().context("no method")?.delegates[..] else { bail!("not one delegate") };
+    let [delegate] = &program.methods.first().context("no method")?.delegates[..] else {
+        bail!("not one delegate")
+    };
     let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
     let graph = analyse(delegate.processed)?.graph;
     let mut session = Session::load(delegate.processed, &knobs, &mut &program)?;
@@ -62,8 +64,13 @@ fn run(model: &Path, name: &str) -> Result<String> {
             })?;
             worst = worst.max(best.max);
             worst_norm = worst_norm.max(best.norm);
-            if best.off > 0 && !(best.norm <= frobenius) {
-                bail!("step {steps} output {index}: {} elements off, max {:.3e}, frobenius {:.3e}", best.off, best.max, best.norm);
+            if best.off > 0 && best.norm > frobenius {
+                bail!(
+                    "step {steps} output {index}: {} elements off, max {:.3e}, frobenius {:.3e}",
+                    best.off,
+                    best.max,
+                    best.norm
+                );
             }
         }
         steps += 1;
@@ -92,7 +99,7 @@ impl Error {
         for (g, w) in got.iter().zip(want) {
             let difference = if g.is_finite() { (g - w).abs() } else { f64::INFINITY };
             error.max = error.max.max(difference);
-            error.off += usize::from(!(difference <= atol || difference <= rtol * w.abs()));
+            error.off += usize::from(difference > atol && difference > rtol * w.abs());
             error.norm += difference * difference;
             squares += w * w;
         }

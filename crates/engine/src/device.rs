@@ -1,8 +1,8 @@
 //! Adapters and devices.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use etwgpu_record::{Caps, Precision, Subgroups};
 
@@ -91,10 +91,11 @@ fn select(choice: &AdapterChoice) -> Result<wgpu::Adapter, EngineError> {
             let name = name.to_lowercase();
             adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&name))
         }
-        None => adapters.into_iter().filter(|a| rank(a).is_some()).min_by_key(|a| rank(a)),
+        None => adapters.into_iter().filter(|a| rank(a).is_some()).min_by_key(rank),
     };
     chosen.ok_or_else(|| {
-        let asked = choice.name.as_deref().unwrap_or("a GPU that is no CPU (name one with ETWGPU_ADAPTER to use it)");
+        let asked =
+            choice.name.as_deref().unwrap_or("a GPU that is no CPU (name one with ETWGPU_ADAPTER to use it)");
         EngineError::NoAdapter(format!("wanted {asked}, found [{}]", names.join(", ")))
     })
 }
@@ -200,7 +201,7 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
         f16: features.contains(wgpu::Features::SHADER_F16),
         coop_matrix: has_coop_16 && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-        max_binding: limits.max_storage_buffer_binding_size.into(),
+        max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,

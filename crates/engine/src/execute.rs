@@ -67,6 +67,9 @@ pub struct Patch<'a> {
     pub grid: [u32; 3],
 }
 
+/// Takes the bytes of an output, given its position among the recording's outputs.
+pub type Sink<'a> = dyn FnMut(usize, &[u8]) -> Result<(), EngineError> + 'a;
+
 /// What one run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RunStats {
@@ -92,7 +95,8 @@ impl Prepared {
         resident: &dyn Fn(&BufferDesc) -> Option<Buffer>,
     ) -> Result<Self, EngineError> {
         let buffers = create_buffers(gpu, recording, resident)?;
-        let (params_image, offsets) = lay_out_params(&recording.dispatches, gpu.caps().uniform_align as usize);
+        let (params_image, offsets) =
+            lay_out_params(&recording.dispatches, gpu.caps().uniform_align as usize);
         let params = match params_image.len() {
             0 => None,
             len => {
@@ -102,7 +106,8 @@ impl Prepared {
         };
         let pipelines = gpu.pipelines_of(&recording.dispatches)?;
         let mut steps = Vec::with_capacity(pipelines.len());
-        for ((dispatch, pipeline), &params_offset) in recording.dispatches.iter().zip(pipelines).zip(&offsets) {
+        for ((dispatch, pipeline), &params_offset) in recording.dispatches.iter().zip(pipelines).zip(&offsets)
+        {
             let bind_group = bind(gpu, dispatch, &pipeline, &buffers, params.as_ref(), params_offset)?;
             let params_len = dispatch.params.len() * 4;
             steps.push(Step { pipeline, bind_group, grid: dispatch.grid, params_offset, params_len });
@@ -118,7 +123,9 @@ impl Prepared {
         gpu.check()?;
         let words = recording.dispatches.iter().zip(&offsets);
         let live_params = words
-            .flat_map(|(d, &offset)| d.live_params.iter().map(move |l| (offset + l.word as usize * 4, l.value)))
+            .flat_map(|(d, &offset)| {
+                d.live_params.iter().map(move |l| (offset + l.word as usize * 4, l.value))
+            })
             .collect();
         let params_dirty = params.is_some();
         Ok(Self {
@@ -170,7 +177,7 @@ impl Prepared {
         &mut self,
         gpu: &Gpu,
         inputs: &[(BufferId, &[u8])],
-        sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), EngineError>,
+        sink: &mut Sink<'_>,
         profile: Option<&mut Vec<Span>>,
     ) -> Result<RunStats, EngineError> {
         gpu.check()?;
@@ -270,7 +277,7 @@ impl Prepared {
         &self,
         gpu: &Gpu,
         index: wgpu::SubmissionIndex,
-        sink: &mut dyn FnMut(usize, &[u8]) -> Result<(), EngineError>,
+        sink: &mut Sink<'_>,
     ) -> Result<(), EngineError> {
         let Some(staging) = &self.staging else {
             return gpu.wait(index, TIMEOUT);
@@ -328,7 +335,10 @@ fn lay_out_params(dispatches: &[Dispatch], align: usize) -> (Vec<u8>, Vec<usize>
     (image, offsets)
 }
 
-fn lay_out_outputs(recording: &Recording, buffers: &[Option<Buffer>]) -> Result<(Vec<Output>, u64), EngineError> {
+fn lay_out_outputs(
+    recording: &Recording,
+    buffers: &[Option<Buffer>],
+) -> Result<(Vec<Output>, u64), EngineError> {
     let mut at = 0;
     let mut outputs = Vec::with_capacity(recording.outputs.len());
     for copy in &recording.outputs {
@@ -348,16 +358,26 @@ fn bind(
     params_offset: usize,
 ) -> Result<wgpu::BindGroup, EngineError> {
     let range = |buffer, offset, size| {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset,
+            size: wgpu::BufferSize::new(size),
+        })
     };
     let mut entries = Vec::with_capacity(dispatch.bindings.len() + 1);
     if let (false, Some(params)) = (dispatch.params.is_empty(), params) {
         let size = (dispatch.params.len() as u64 * 4).next_multiple_of(16);
-        entries.push(wgpu::BindGroupEntry { binding: 0, resource: range(&params.0, params_offset as u64, size) });
+        entries.push(wgpu::BindGroupEntry {
+            binding: 0,
+            resource: range(&params.0, params_offset as u64, size),
+        });
     }
     for (binding, number) in dispatch.bindings.iter().zip(1..) {
         let buffer = buffers[binding.buffer.index()].as_ref().ok_or_else(|| missing(binding.buffer))?;
-        entries.push(wgpu::BindGroupEntry { binding: number, resource: range(&buffer.0, binding.offset, binding.size) });
+        entries.push(wgpu::BindGroupEntry {
+            binding: number,
+            resource: range(&buffer.0, binding.offset, binding.size),
+        });
     }
     let desc = wgpu::BindGroupDescriptor {
         label: Some(dispatch.shader.label),

@@ -11,6 +11,6 @@ mod profile;
 
 pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
 pub use error::EngineError;
-pub use execute::{Patch, Prepared, RunStats};
+pub use execute::{Patch, Prepared, RunStats, Sink};
 pub use memory::Buffer;
 pub use profile::Span;

@@ -60,7 +60,9 @@ impl Gpu {
         }
         self.compile_all(&missing)?;
         keys.iter()
-            .map(|key| self.pipelines.get(key).ok_or_else(|| EngineError::Validation("pipeline vanished".into())))
+            .map(|key| {
+                self.pipelines.get(key).ok_or_else(|| EngineError::Validation("pipeline vanished".into()))
+            })
             .collect()
     }
 
@@ -71,9 +73,15 @@ impl Gpu {
         }
         let next = std::sync::atomic::AtomicUsize::new(0);
         let work = || -> Result<(), EngineError> {
-            while let Some((key, label)) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            while let Some((key, label)) =
+                missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            {
                 let pipeline = Arc::new(self.compile(key, label)?);
-                self.pipelines.ready.lock().unwrap_or_else(PoisonError::into_inner).insert((*key).clone(), pipeline);
+                self.pipelines
+                    .ready
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert((*key).clone(), pipeline);
             }
             Ok(())
         };
@@ -81,7 +89,10 @@ impl Gpu {
             let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             handles
                 .into_iter()
-                .map(|h| h.join().unwrap_or_else(|_| Err(EngineError::Validation("shader compiler panicked".into()))))
+                .map(|h| {
+                    h.join()
+                        .unwrap_or_else(|_| Err(EngineError::Validation("shader compiler panicked".into())))
+                })
                 .collect::<Result<Vec<()>, _>>()
         })?;
         Ok(())

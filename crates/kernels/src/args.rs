@@ -135,14 +135,15 @@ impl<'a> NodeCx<'a> {
     /// Output tensor `index`.
     pub fn out(&self, index: usize) -> Result<TensorArg, OpError> {
         let id = self.node().outs.get(index).copied();
-        id.and_then(|id| self.tensor_of(id))
-            .ok_or_else(|| invalid!("output {index} is missing or no tensor"))
+        id.and_then(|id| self.tensor_of(id)).ok_or_else(|| invalid!("output {index} is missing or no tensor"))
     }
 
     /// Declared upper bound of tensor argument `index`.
     pub fn bound(&self, index: usize) -> Result<&'a Dims, OpError> {
         let id = self.node().args.get(index).copied();
-        id.and_then(|id| self.graph.tensor(id)).map(|t| &t.dims).ok_or_else(|| self.mismatch(index, "a tensor"))
+        id.and_then(|id| self.graph.tensor(id))
+            .map(|t| &t.dims)
+            .ok_or_else(|| self.mismatch(index, "a tensor"))
     }
 
     /// Integer value of a scalar; the exporter interns integers and doubles of equal value onto one entry.
@@ -230,7 +231,9 @@ impl<'a> NodeCx<'a> {
                 .iter()
                 .map(|&id| match self.graph.value(id) {
                     Value::None => Ok(None),
-                    _ => self.tensor_of(id).map(Some).ok_or_else(|| self.mismatch(index, "a list of tensors")),
+                    _ => {
+                        self.tensor_of(id).map(Some).ok_or_else(|| self.mismatch(index, "a list of tensors"))
+                    }
                 })
                 .collect(),
             _ => Err(self.mismatch(index, "a list of tensors")),

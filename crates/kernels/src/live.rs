@@ -125,7 +125,12 @@ impl Dirty {
 /// Recomputes, in execution order, the sizes and integers that depend on `dirty` values.
 ///
 /// On error `live` is half updated; `journal` takes it back.
-pub fn propagate(graph: &Graph, live: &mut Live, mut dirty: Dirty, journal: &mut Journal) -> Result<(), LiveError> {
+pub fn propagate(
+    graph: &Graph,
+    live: &mut Live,
+    mut dirty: Dirty,
+    journal: &mut Journal,
+) -> Result<(), LiveError> {
     for (index, node) in graph.nodes.iter().enumerate() {
         let fail = |error| LiveError { node: index, op: node.op.clone(), error };
         let depends = node.args.iter().any(|&id| is_dirty(graph, &dirty, id));
@@ -171,5 +176,10 @@ fn check_bound(graph: &Graph, id: ValueId, dims: &Dims) -> Result<(), OpError> {
     if fits {
         return Ok(());
     }
-    Err(crate::invalid!("output %{} has sizes {:?}, outside its declared bound {:?}", id.0, &dims[..], &tensor.dims[..]))
+    Err(crate::invalid!(
+        "output %{} has sizes {:?}, outside its declared bound {:?}",
+        id.0,
+        &dims[..],
+        &tensor.dims[..]
+    ))
 }

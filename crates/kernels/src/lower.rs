@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use etwgpu_graph::{Graph, Value, ValueId};
 use etwgpu_record::{
-    Access, Binding, BufferDesc, BufferId, Caps, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
-    assign_slots,
+    Access, Binding, BufferDesc, BufferId, Caps, Dispatch, LiveParam, OutputCopy, Recording, Shader,
+    WeightKey, WeightLayout, assign_slots,
 };
 use thiserror::Error;
 
@@ -85,7 +85,10 @@ pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> 
     let mut buffers = Buffers::default();
     for index in 0..planner.graph.nodes.len() {
         let start = lowered.recording.dispatches.len();
-        let mut plan = NodePlan { considered: decide_group(planner, live, index, &mut lowered.fused), ..NodePlan::default() };
+        let mut plan = NodePlan {
+            considered: decide_group(planner, live, index, &mut lowered.fused),
+            ..NodePlan::default()
+        };
         if let Some(unit) = Unit::at(planner, &lowered.fused, index) {
             lower_unit(planner, live, unit, &mut lowered.recording, &mut buffers, &mut plan)?;
         }
@@ -161,7 +164,8 @@ fn lower_unit(
     let node = &planner.graph.nodes[index];
     let fail = |error| LowerError { node: index, op: node.op.clone(), error };
     let cx = NodeCx { graph: planner.graph, live, index };
-    let mut lower = Lower { cx, planner, recording, buffers, considered: Vec::new(), follows_integers: false };
+    let mut lower =
+        Lower { cx, planner, recording, buffers, considered: Vec::new(), follows_integers: false };
     match unit {
         Unit::Group { group, .. } => planner.groups.get(group).record(&mut lower),
         Unit::Node(_) => record_node(&mut lower),
@@ -201,7 +205,13 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn of_tensor(&mut self, planner: &Planner<'_>, live: &Live, recording: &mut Recording, arg: &TensorArg) -> BufferId {
+    fn of_tensor(
+        &mut self,
+        planner: &Planner<'_>,
+        live: &Live,
+        recording: &mut Recording,
+        arg: &TensorArg,
+    ) -> BufferId {
         let root = planner.storage.root(arg.id);
         if planner.storage.kind(arg.id) == Kind::Weight {
             return self.of_weight(planner.graph, recording, root, WeightLayout::Raw);
@@ -218,7 +228,13 @@ impl Buffers {
         })
     }
 
-    fn of_weight(&mut self, graph: &Graph, recording: &mut Recording, root: ValueId, layout: WeightLayout) -> BufferId {
+    fn of_weight(
+        &mut self,
+        graph: &Graph,
+        recording: &mut Recording,
+        root: ValueId,
+        layout: WeightLayout,
+    ) -> BufferId {
         let tensor = graph.tensor(root);
         let constant = tensor.and_then(|t| t.constant).map_or(0, |c| canonical(graph, c.index()));
         let key = WeightKey { constant: constant as u32, layout };
@@ -354,14 +370,26 @@ impl Lower<'_> {
             ));
         }
         if !caps.f16 && launch.shader.enables("f16") {
-            return Err(crate::unsupported!("{} needs f16 arithmetic, which the device lacks", launch.shader.label));
+            return Err(crate::unsupported!(
+                "{} needs f16 arithmetic, which the device lacks",
+                launch.shader.label
+            ));
         }
         let bytes = launch.bindings.iter().map(|b| b.size).sum();
         let Launch { shader, bindings, params, grid, ops } = launch;
         let live_params =
             live.iter().filter_map(|&(word, value)| Some(LiveParam { word, value: value?.0 })).collect();
         let node = self.cx.index as u32;
-        self.recording.dispatches.push(Dispatch { shader, bindings, params, live_params, grid, node, bytes, ops });
+        self.recording.dispatches.push(Dispatch {
+            shader,
+            bindings,
+            params,
+            live_params,
+            grid,
+            node,
+            bytes,
+            ops,
+        });
         Ok(())
     }
 
@@ -377,7 +405,8 @@ impl Lower<'_> {
         let (first, rest): (Vec<_>, Vec<_>) = routes.iter().partition(is_preferred);
         for route in first.into_iter().chain(rest) {
             let avoided = options.avoid.iter().any(|name| name == route.name);
-            let fit = if avoided { Err("switched off".into()) } else { (route.fits)(problem, self.planner.caps) };
+            let fit =
+                if avoided { Err("switched off".into()) } else { (route.fits)(problem, self.planner.caps) };
             let refusal = fit.err();
             let taken = refusal.is_none();
             self.considered.push(Considered { route: route.name, refusal });
@@ -395,6 +424,12 @@ impl Lower<'_> {
 }
 
 /// Folds a count of workgroups into `[x, y, 1]`; shaders read it back with `linear_workgroup`.
+///
+/// ```
+/// use etwgpu_kernels::lower::fold_grid;
+/// assert_eq!(fold_grid(1000, 65535), [1000, 1, 1]);
+/// assert_eq!(fold_grid(70_000, 65535), [35_000, 2, 1]);
+/// ```
 pub fn fold_grid(groups: u64, max: u32) -> [u32; 3] {
     let max = u64::from(max);
     if groups <= max {

@@ -73,7 +73,8 @@ fn is_alias(graph: &Graph, node: usize) -> bool {
 fn roots(graph: &Graph, keeps: &dyn Fn(usize) -> bool) -> Vec<ValueId> {
     let mut root: Vec<ValueId> = (0..graph.values.len() as u32).map(ValueId).collect();
     for (index, node) in graph.nodes.iter().enumerate() {
-        if let (true, Some(&source), Some(&out)) = (is_alias(graph, index), node.args.first(), node.outs.first())
+        if let (true, Some(&source), Some(&out)) =
+            (is_alias(graph, index), node.args.first(), node.outs.first())
             && keeps(index)
         {
             root[out.index()] = root[source.index()];

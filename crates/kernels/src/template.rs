@@ -71,7 +71,8 @@ impl Template {
 
     /// The module of this variant.
     pub fn shader(self) -> Shader {
-        let key = (self.text.as_ptr() as usize, self.constants.clone(), self.flags.clone(), self.storage.clone());
+        let key =
+            (self.text.as_ptr() as usize, self.constants.clone(), self.flags.clone(), self.storage.clone());
         let mut expanded = EXPANDED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let source = expanded.entry(key).or_insert_with(|| self.expand().into()).clone();
         Shader { label: self.label, source }
@@ -121,7 +122,11 @@ impl Template {
                 body.push('\n');
             }
             let constant = self.constants.iter().find(|(n, _)| *n == count).map(|c| c.1);
-            let count = count.parse().ok().or(constant).unwrap_or_else(|| panic!("no constant `{count}` to count to"));
+            let count = count
+                .parse()
+                .ok()
+                .or(constant)
+                .unwrap_or_else(|| panic!("no constant `{count}` to count to"));
             for i in 0..count {
                 out.push_str(&self.unroll(&body.replace(&format!("{{{name}}}"), &i.to_string())));
             }
@@ -129,8 +134,13 @@ impl Template {
         out
     }
 
-    fn expand_into<'t>(&self, text: &'t str, enables: &mut String, body: &mut String, imported: &mut Vec<&'t str>)
-    where
+    fn expand_into<'t>(
+        &self,
+        text: &'t str,
+        enables: &mut String,
+        body: &mut String,
+        imported: &mut Vec<&'t str>,
+    ) where
         'static: 't,
     {
         let mut active = vec![true];

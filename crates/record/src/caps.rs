@@ -137,6 +137,13 @@ impl Caps {
 
     /// Every preset; planning tests walk them.
     pub fn presets() -> Vec<Self> {
-        vec![Self::webgpu_floor(), Self::lavapipe(), Self::h200(), Self::apple(), Self::amd64(), Self::intel()]
+        vec![
+            Self::webgpu_floor(),
+            Self::lavapipe(),
+            Self::h200(),
+            Self::apple(),
+            Self::amd64(),
+            Self::intel(),
+        ]
     }
 }

@@ -11,6 +11,7 @@ mod slots;
 pub use caps::{Caps, Precision, Subgroups};
 pub use dump::{Totals, dump};
 pub use recording::{
-    Access, Binding, BufferDesc, BufferId, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
+    Access, Binding, BufferDesc, BufferId, Dispatch, LiveParam, OutputCopy, Recording, Shader, WeightKey,
+    WeightLayout,
 };
 pub use slots::assign_slots;

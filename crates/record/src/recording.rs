@@ -71,7 +71,10 @@ impl BufferDesc {
     /// Bytes.
     pub fn size(&self) -> u64 {
         match self {
-            Self::Weight { size, .. } | Self::State { size, .. } | Self::Input { size, .. } | Self::Temp { size } => *size,
+            Self::Weight { size, .. }
+            | Self::State { size, .. }
+            | Self::Input { size, .. }
+            | Self::Temp { size } => *size,
         }
     }
 }
@@ -119,7 +122,8 @@ pub struct LiveParam {
 impl Shader {
     /// Whether the module asks for an extension; such lines come first.
     pub fn enables(&self, extension: &str) -> bool {
-        let mut enabled = self.source.lines().map_while(|line| line.strip_prefix("enable ")?.strip_suffix(';'));
+        let mut enabled =
+            self.source.lines().map_while(|line| line.strip_prefix("enable ")?.strip_suffix(';'));
         enabled.any(|name| name == extension)
     }
 }

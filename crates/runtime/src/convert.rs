@@ -32,7 +32,9 @@ impl HostType {
             6 => Self::F32,
             7 => Self::F64,
             11 => Self::Bool,
-            other => return Err(Error::Type(format!("host tensors of ScalarType {other} are not supported"))),
+            other => {
+                return Err(Error::Type(format!("host tensors of ScalarType {other} are not supported")));
+            }
         })
     }
 
@@ -76,10 +78,18 @@ pub(crate) fn to_gpu(host: HostType, bytes: &[u8], dtype: DType, out: &mut Vec<u
                 out.extend_from_slice(&narrow.to_le_bytes());
             }
         }
-        (HostType::F64, DType::F32) => each(bytes, out, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes()),
-        (HostType::F32, DType::F16) => each(bytes, out, |b: [u8; 4]| f16::from_f32(f32::from_le_bytes(b)).to_le_bytes()),
-        (HostType::F64, DType::F16) => each(bytes, out, |b: [u8; 8]| f16::from_f64(f64::from_le_bytes(b)).to_le_bytes()),
-        (HostType::F16, DType::F32) => each(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f32().to_le_bytes()),
+        (HostType::F64, DType::F32) => {
+            each(bytes, out, |b: [u8; 8]| (f64::from_le_bytes(b) as f32).to_le_bytes())
+        }
+        (HostType::F32, DType::F16) => {
+            each(bytes, out, |b: [u8; 4]| f16::from_f32(f32::from_le_bytes(b)).to_le_bytes())
+        }
+        (HostType::F64, DType::F16) => {
+            each(bytes, out, |b: [u8; 8]| f16::from_f64(f64::from_le_bytes(b)).to_le_bytes())
+        }
+        (HostType::F16, DType::F32) => {
+            each(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f32().to_le_bytes())
+        }
         _ => return Err(mismatch(host, dtype)),
     }
     Ok(())
@@ -92,11 +102,21 @@ pub(crate) fn to_host(dtype: DType, bytes: &[u8], host: HostType, out: &mut [u8]
         return Ok(());
     }
     match (dtype, host) {
-        (DType::I32, HostType::I64) => fill(bytes, out, |b: [u8; 4]| i64::from(i32::from_le_bytes(b)).to_le_bytes()),
-        (DType::F32, HostType::F64) => fill(bytes, out, |b: [u8; 4]| f64::from(f32::from_le_bytes(b)).to_le_bytes()),
-        (DType::F32, HostType::F16) => fill(bytes, out, |b: [u8; 4]| f16::from_f32(f32::from_le_bytes(b)).to_le_bytes()),
-        (DType::F16, HostType::F32) => fill(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f32().to_le_bytes()),
-        (DType::F16, HostType::F64) => fill(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f64().to_le_bytes()),
+        (DType::I32, HostType::I64) => {
+            fill(bytes, out, |b: [u8; 4]| i64::from(i32::from_le_bytes(b)).to_le_bytes())
+        }
+        (DType::F32, HostType::F64) => {
+            fill(bytes, out, |b: [u8; 4]| f64::from(f32::from_le_bytes(b)).to_le_bytes())
+        }
+        (DType::F32, HostType::F16) => {
+            fill(bytes, out, |b: [u8; 4]| f16::from_f32(f32::from_le_bytes(b)).to_le_bytes())
+        }
+        (DType::F16, HostType::F32) => {
+            fill(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f32().to_le_bytes())
+        }
+        (DType::F16, HostType::F64) => {
+            fill(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f64().to_le_bytes())
+        }
         _ => return Err(mismatch(host, dtype)),
     }
     Ok(())
@@ -121,7 +141,11 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
-fn each<const A: usize, const B: usize>(bytes: &[u8], out: &mut Vec<u8>, convert: impl Fn([u8; A]) -> [u8; B]) {
+fn each<const A: usize, const B: usize>(
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    convert: impl Fn([u8; A]) -> [u8; B],
+) {
     out.extend(bytes.chunks_exact(A).flat_map(|b| convert(array(b))));
 }
 
@@ -147,10 +171,10 @@ mod tests {
     #[test]
     fn halves_round_to_nearest_even_and_come_back() {
         let mut out = Vec::new();
-        to_gpu(HostType::F32, &1.0009765625f32.to_le_bytes(), DType::F16, &mut out).unwrap();
+        to_gpu(HostType::F32, &1.000_976_6_f32.to_le_bytes(), DType::F16, &mut out).unwrap();
         let mut back = [0; 4];
         to_host(DType::F16, &out, HostType::F32, &mut back).unwrap();
-        assert_eq!(f32::from_le_bytes(back), 1.0009765625);
+        assert_eq!(f32::from_le_bytes(back), 1.000_976_6);
         assert!(to_host(DType::F16, &out, HostType::Bool, &mut [0]).is_err());
     }
 }

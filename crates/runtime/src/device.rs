@@ -48,7 +48,14 @@ pub fn adapter_info_json() -> String {
             format!(
                 "{{\"name\": {:?}, \"driver\": {:?}, \"backend\": {:?}, \"kind\": {:?}, \"subgroups\": {subgroups}, \
                  \"f16\": {}, \"cooperative_matrix\": {}, \"max_binding\": {}, \"max_buffer\": {}}}",
-                info.name, info.driver, info.backend, info.kind, caps.f16, caps.coop_matrix, caps.max_binding, caps.max_buffer
+                info.name,
+                info.driver,
+                info.backend,
+                info.kind,
+                caps.f16,
+                caps.coop_matrix,
+                caps.max_binding,
+                caps.max_buffer
             )
         }
         Err(error) => format!("{{\"error\": {:?}}}", error.to_string()),

@@ -31,7 +31,12 @@ pub const KNOBS: &[Knob] = &[
         default: "",
         doc: "Part of the name of the adapter to run on, in any case; CPU adapters run only when named.",
     },
-    Knob { key: "disable", env: "ETWGPU_DISABLE", default: "0", doc: "1 makes the backend report itself unavailable." },
+    Knob {
+        key: "disable",
+        env: "ETWGPU_DISABLE",
+        default: "0",
+        doc: "1 makes the backend report itself unavailable.",
+    },
     Knob {
         key: "prefer_routes",
         env: "ETWGPU_PREFER_ROUTES",
@@ -67,7 +72,10 @@ fn process() -> MutexGuard<'static, HashMap<&'static str, String>> {
 
 fn find(key: &str) -> Result<&'static Knob, Error> {
     let known = || KNOBS.iter().map(|k| k.key).collect::<Vec<_>>().join(", ");
-    KNOBS.iter().find(|k| k.key == key).ok_or_else(|| Error::Setting(format!("no option `{key}`; there are {}", known())))
+    KNOBS
+        .iter()
+        .find(|k| k.key == key)
+        .ok_or_else(|| Error::Setting(format!("no option `{key}`; there are {}", known())))
 }
 
 /// Sets an option for the whole process, from the next load on.

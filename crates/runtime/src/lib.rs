@@ -9,8 +9,8 @@ mod status;
 mod weights;
 
 pub use device::{adapter_info_json, gpu, is_available};
+pub use etwgpu_graph::WeightSource;
 pub use knobs::{KNOBS, Knob, Knobs, get_option, set_option};
 pub use load::{Model, analyse};
 pub use session::{HostArg, HostCall, Profile, Session};
-pub use etwgpu_graph::WeightSource;
 pub use status::{Error, code};

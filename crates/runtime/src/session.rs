@@ -225,7 +225,9 @@ impl Session {
                         dirty.mark(id);
                     }
                 }
-                (Value::Tensor(_), _) => return Err(Error::Argument(format!("input {index} must be a tensor"))),
+                (Value::Tensor(_), _) => {
+                    return Err(Error::Argument(format!("input {index} must be a tensor")));
+                }
                 (_, _) => {}
             }
         }
@@ -292,9 +294,18 @@ impl Session {
             _ => None,
         });
         let inputs = inputs.collect();
-        let follows_integers = (0..lowered.plans.len()).filter(|&i| lowered.plans[i].follows_integers).collect();
+        let follows_integers =
+            (0..lowered.plans.len()).filter(|&i| lowered.plans[i].follows_integers).collect();
         let (dims, ints) = (live.dims.clone(), live.ints.clone());
-        self.plans.push(Plan { dims, ints, lowered, prepared, inputs, follows_integers, last_run: self.runs });
+        self.plans.push(Plan {
+            dims,
+            ints,
+            lowered,
+            prepared,
+            inputs,
+            follows_integers,
+            last_run: self.runs,
+        });
         Ok(self.plans.len() - 1)
     }
 
@@ -369,7 +380,11 @@ fn at_input(index: usize, error: Error) -> Error {
 
 fn checked_dims(index: usize, sizes: &[i32], bound: &Dims) -> Result<Dims, Error> {
     if sizes.len() != bound.len() {
-        return Err(Error::Argument(format!("input {index} has rank {}, the program declares {:?}", sizes.len(), &bound[..])));
+        return Err(Error::Argument(format!(
+            "input {index} has rank {}, the program declares {:?}",
+            sizes.len(),
+            &bound[..]
+        )));
     }
     let mut dims = Dims::new();
     for (&size, &max) in sizes.iter().zip(bound) {
@@ -389,11 +404,15 @@ fn checked_dims(index: usize, sizes: &[i32], bound: &Dims) -> Result<Dims, Error
 fn integer_of(index: usize, arg: HostArg<'_>) -> Result<i64, Error> {
     let value = match arg {
         HostArg::Int(value) => Some(value),
-        HostArg::Tensor { scalar_type, data, .. } => integers(HostType::of(scalar_type)?, data)?.first().copied(),
+        HostArg::Tensor { scalar_type, data, .. } => {
+            integers(HostType::of(scalar_type)?, data)?.first().copied()
+        }
         HostArg::Other => None,
     };
     let value = value.ok_or_else(|| Error::Argument(format!("input {index} must be an integer")))?;
-    i32::try_from(value).map(i64::from).map_err(|_| Error::Argument(format!("input {index}: {value} does not fit in 32 bits")))
+    i32::try_from(value)
+        .map(i64::from)
+        .map_err(|_| Error::Argument(format!("input {index}: {value} does not fit in 32 bits")))
 }
 
 fn resize_outputs(graph: &Graph, live: &Live, host: &mut dyn HostCall) -> Result<(), Error> {
@@ -414,7 +433,13 @@ fn resize_outputs(graph: &Graph, live: &Live, host: &mut dyn HostCall) -> Result
     Ok(())
 }
 
-fn write_output(graph: &Graph, host: &mut dyn HostCall, inputs: usize, output: usize, bytes: &[u8]) -> Result<(), Error> {
+fn write_output(
+    graph: &Graph,
+    host: &mut dyn HostCall,
+    inputs: usize,
+    output: usize,
+    bytes: &[u8],
+) -> Result<(), Error> {
     let dtype = graph.tensor(graph.outputs[output]).map(|t| t.dtype);
     let (Some(dtype), HostArg::Tensor { scalar_type, data, .. }) = (dtype, host.arg(inputs + output)) else {
         return Err(Error::Argument(format!("output {output} must be a tensor")));

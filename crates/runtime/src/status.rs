@@ -80,14 +80,18 @@ impl Error {
         match self {
             Self::Blob(BlobError::Magic { .. }) => code::NOT_FOUND,
             Self::Blob(_) => code::INVALID_ARGUMENT,
-            Self::Decode(_) | Self::Declared(_) | Self::TooLarge { .. } => code::DELEGATE_INVALID_COMPATIBILITY,
+            Self::Decode(_) | Self::Declared(_) | Self::TooLarge { .. } => {
+                code::DELEGATE_INVALID_COMPATIBILITY
+            }
             Self::Constant(_) => code::INVALID_EXTERNAL_DATA,
             Self::Live(LiveError { error: OpError::Unsupported(_), .. }) => code::NOT_SUPPORTED,
             Self::Live(_) | Self::Argument(_) | Self::Setting(_) => code::INVALID_ARGUMENT,
             Self::Lower(_) => code::DELEGATE_INVALID_COMPATIBILITY,
             Self::Type(_) => code::INVALID_TYPE,
             Self::Engine(EngineError::NoAdapter(_) | EngineError::NoDevice { .. }) => code::NOT_FOUND,
-            Self::Engine(EngineError::OutOfMemory(_) | EngineError::Limit { .. }) => code::MEMORY_ALLOCATION_FAILED,
+            Self::Engine(EngineError::OutOfMemory(_) | EngineError::Limit { .. }) => {
+                code::MEMORY_ALLOCATION_FAILED
+            }
             Self::Engine(_) | Self::Internal(_) => code::INTERNAL,
         }
     }

@@ -33,16 +33,16 @@ impl Resident {
                     let (bytes, element) = constant_bytes(graph, constant);
                     upload(gpu, graph, section, constant, bytes, source, |b| match key.layout {
                         WeightLayout::Raw => gpu.upload(&buffer, b),
-                        WeightLayout::Transposed { rows, cols } => {
-                            gpu.upload(&buffer, &transposed(b, rows as usize, cols as usize, element as usize))
-                        }
+                        WeightLayout::Transposed { rows, cols } => gpu
+                            .upload(&buffer, &transposed(b, rows as usize, cols as usize, element as usize)),
                     })?;
                     resident.weights.insert(key, buffer);
                 }
                 BufferDesc::State { value, size } if !resident.states.contains_key(&value) => {
                     let buffer = gpu.create_buffer("state", size)?;
                     let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
-                    let constant = constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
+                    let constant =
+                        constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
                     let (bytes, _) = constant_bytes(graph, constant);
                     upload(gpu, graph, section, constant, bytes, source, |b| gpu.upload(&buffer, b))?;
                     resident.states.insert(value, buffer);

@@ -31,7 +31,8 @@ impl Linears {
     /// Layers that share their input and kind; none when they do not.
     pub(super) fn of(view: &View<'_>, layers: &[usize]) -> Option<Self> {
         let &first = layers.first()?;
-        let same = |&l: &usize| view.arg(l, 0) == view.arg(first, 0) && view.node(l).op == view.node(first).op;
+        let same =
+            |&l: &usize| view.arg(l, 0) == view.arg(first, 0) && view.node(l).op == view.node(first).op;
         if layers.len() > 3 || !layers.iter().all(same) {
             return None;
         }
@@ -66,7 +67,8 @@ impl Linears {
 
     /// All nodes, in execution order.
     pub(super) fn nodes(&self) -> Vec<usize> {
-        let mut nodes: Vec<usize> = self.layers.iter().chain(&self.norm).chain(&self.qparams).copied().collect();
+        let mut nodes: Vec<usize> =
+            self.layers.iter().chain(&self.norm).chain(&self.qparams).copied().collect();
         nodes.sort_unstable();
         nodes
     }
@@ -84,7 +86,8 @@ impl Linears {
 
     /// The launch for the live sizes.
     pub(super) fn gemv(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Gemv, OpError> {
-        let problems = self.layers.iter().map(|&l| Problem::quantised(&cx.at(l))).collect::<Result<Vec<_>, _>>()?;
+        let problems =
+            self.layers.iter().map(|&l| Problem::quantised(&cx.at(l))).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = problems.first() else { return Err(crate::invalid!("a fusion without layers")) };
         let norm = self.norm.map(|n| norm_of(&cx.at(n))).transpose()?;
         let x = match self.norm {

@@ -30,7 +30,13 @@ fn ending_at(view: &View<'_>, add: usize) -> Option<Residual> {
     let operands = [0, 1].map(|index| linears::producer(view, add, index));
     let (layer, other) = match operands {
         _ if !is_plain => return None,
-        [Some(a), Some(b)] => if a > b { (a, 1) } else { (b, 0) },
+        [Some(a), Some(b)] => {
+            if a > b {
+                (a, 1)
+            } else {
+                (b, 0)
+            }
+        }
         [Some(a), None] => (a, 1),
         [None, Some(b)] => (b, 0),
         [None, None] => return None,
@@ -66,7 +72,10 @@ impl Fused for Residual {
         let product = self.linears.outs(cx).map_err(|e| e.to_string())?;
         if let (Epilogue::Residual { residual, out }, [product]) = (&epilogue, &product[..]) {
             require(residual.dims == out.dims && product.numel() == out.numel(), "the sum broadcasts")?;
-            require(residual.dtype == out.dtype && product.dtype == out.dtype, "operands of different types")?;
+            require(
+                residual.dtype == out.dtype && product.dtype == out.dtype,
+                "operands of different types",
+            )?;
         }
         self.linears.fits(cx, caps, epilogue)
     }

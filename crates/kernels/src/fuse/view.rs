@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use etwgpu_graph::{Graph, Node, Value, ValueId};
 
-use crate::live::Live;
 use crate::args::NodeCx;
+use crate::live::Live;
 use crate::ops;
 use crate::storage::Storage;
 
@@ -89,7 +89,9 @@ impl<'a> View<'a> {
                 let out = self.storage.root(out);
                 let outside = self.readers.get(&out).into_iter().flatten().find(|r| !nodes.contains(r));
                 match (results.contains(&out), outside) {
-                    (false, Some(&reader)) => return Some(format!("node {reader} reads what node {node} computes within")),
+                    (false, Some(&reader)) => {
+                        return Some(format!("node {reader} reads what node {node} computes within"));
+                    }
                     (true, Some(&reader)) if reader < last => {
                         return Some(format!("node {reader} needs a result before node {last}"));
                     }

@@ -30,7 +30,8 @@ pub const SELECT: OpDef = scalar(&["et_vk.select_as_symint.default"], |cx| {
     }
     let Some(host) = cx.live.host.get(&tensor.id) else { return Ok(0) };
     let index = element(cx, &tensor.dims)?;
-    let value = host.get(index).copied().ok_or_else(|| invalid!("element {index} of an input of {}", host.len()))?;
+    let value =
+        host.get(index).copied().ok_or_else(|| invalid!("element {index} of an input of {}", host.len()))?;
     if i32::try_from(value).is_err() {
         return Err(invalid!("value {value} does not fit in 32 bits"));
     }

@@ -67,7 +67,8 @@ fn resolve(from: &[u32], sizes: &[i64]) -> Result<Dims, OpError> {
     }
     let mut dims = Dims::new();
     for size in resolved {
-        dims.try_push(size as u32).map_err(|_| invalid!("rank {} exceeds {}", sizes.len(), dims.capacity()))?;
+        dims.try_push(size as u32)
+            .map_err(|_| invalid!("rank {} exceeds {}", sizes.len(), dims.capacity()))?;
     }
     Ok(dims)
 }

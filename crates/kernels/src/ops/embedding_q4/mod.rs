@@ -33,7 +33,10 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
         return Err(unsupported!("rows of {width} in groups of {group}; both must be multiples of 8"));
     }
     if i64::from(scales.width()) * group < i64::from(width) || scales.dims[0] < weight.dims[0] {
-        return Err(invalid!("scales {:?} do not cover weights of {width} in groups of {group}", &scales.dims[..]));
+        return Err(invalid!(
+            "scales {:?} do not cover weights of {width} in groups of {group}",
+            &scales.dims[..]
+        ));
     }
     if indices.dtype != DType::I32 || weight.dtype != DType::U8 {
         return Err(unsupported!("{:?} weights picked by {:?}", weight.dtype, indices.dtype));

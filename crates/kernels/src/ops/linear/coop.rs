@@ -34,7 +34,8 @@ const TILES: [Tile; 3] = [
 
 impl Tile {
     fn of(problem: &Problem) -> &'static Self {
-        let busy = |t: &&Self| problem.m.div_ceil(t.rows.into()) * u64::from(problem.n.div_ceil(t.columns)) >= BUSY;
+        let busy =
+            |t: &&Self| problem.m.div_ceil(t.rows.into()) * u64::from(problem.n.div_ceil(t.columns)) >= BUSY;
         TILES.iter().find(busy).unwrap_or(&TILES[2])
     }
 
@@ -50,7 +51,10 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.f16, "the adapter has no f16")?;
     require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;
     require(problem.m >= MIN_ROWS, "fewer than 16 rows of activations")?;
-    require(problem.k % STEP == 0 && group % STEP == 0, "K and the group size are not multiples of 32")?;
+    require(
+        problem.k.is_multiple_of(STEP) && group % STEP == 0,
+        "K and the group size are not multiples of 32",
+    )?;
     require(caps.max_workgroup_memory >= 32 << 10, "less than 32 KiB of workgroup memory")
 }
 

@@ -12,7 +12,7 @@ const TILE: u32 = 64;
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.max_invocations >= 256, "fewer than 256 invocations")?;
-    require(problem.k % 4 == 0, "K is not a multiple of 4")?;
+    require(problem.k.is_multiple_of(4), "K is not a multiple of 4")?;
     if let Weights::Q4 { group, .. } = problem.weights {
         require(group % 8 == 0, "the group size is not a multiple of 8")?;
     }

@@ -107,7 +107,10 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 /// Whether products of these sizes can run here.
 pub(crate) fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
     require(m <= MAX_ROWS, "more than 4 rows of activations")?;
-    require(k % CHUNK == 0 && group % CHUNK == 0, "K and the group size are not multiples of 32")?;
+    require(
+        k.is_multiple_of(CHUNK) && group.is_multiple_of(CHUNK),
+        "K and the group size are not multiples of 32",
+    )?;
     let layout = Layout::of(k, 1, caps);
     require(layout.workgroup() <= caps.max_invocations, "K is too long for one workgroup")
 }
@@ -170,8 +173,11 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
 }
 
 /// Names that the shader gives to the operands of its segments.
-const SEGMENT_NAMES: [[&str; 4]; 3] =
-    [["weight0", "scales0", "bias0", "out0"], ["weight1", "scales1", "bias1", "out1"], ["weight2", "scales2", "bias2", "out2"]];
+const SEGMENT_NAMES: [[&str; 4]; 3] = [
+    ["weight0", "scales0", "bias0", "out0"],
+    ["weight1", "scales1", "bias1", "out1"],
+    ["weight2", "scales2", "bias2", "out2"],
+];
 
 /// Constants and flags a segment.
 const SEGMENT_FLAGS: [[&str; 4]; 3] =
@@ -346,4 +352,3 @@ impl Gemv {
         [0, 0]
     }
 }
-

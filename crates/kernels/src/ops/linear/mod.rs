@@ -9,9 +9,9 @@ pub mod cases;
 #[cfg(feature = "reference")]
 pub mod reference;
 
+mod coop;
 mod gemm;
 pub(crate) mod gemv;
-mod coop;
 mod rows;
 
 use etwgpu_graph::{DType, Dims};
@@ -102,7 +102,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(x: TensorArg, weight: TensorArg, weights: Weights, bias: Option<TensorArg>) -> Result<Self, OpError> {
+    fn new(
+        x: TensorArg,
+        weight: TensorArg,
+        weights: Weights,
+        bias: Option<TensorArg>,
+    ) -> Result<Self, OpError> {
         if x.dims.is_empty() || weight.dims.len() != 2 {
             return Err(invalid!("activations {:?} and weights {:?}", &x.dims[..], &weight.dims[..]));
         }
@@ -119,7 +124,11 @@ impl Problem {
             return Err(invalid!("weights of {} columns for {} channels", problem.weight.width(), problem.k));
         }
         if problem.weight.dtype != problem.x.dtype {
-            return Err(unsupported!("{:?} weights for {:?} activations", problem.weight.dtype, problem.x.dtype));
+            return Err(unsupported!(
+                "{:?} weights for {:?} activations",
+                problem.weight.dtype,
+                problem.x.dtype
+            ));
         }
         Ok(problem)
     }
@@ -136,10 +145,16 @@ impl Problem {
 
     fn dynamic_q8_q4(cx: &NodeCx<'_>) -> Result<Self, OpError> {
         let weights = q4_weights(cx.tensor(5)?, cx.int(6)?)?;
-        let mut problem = Self::new(cx.tensor(0)?, cx.tensor(3)?, weights, cx.tensor_opt(7)?)?.checked_q4()?;
+        let mut problem =
+            Self::new(cx.tensor(0)?, cx.tensor(3)?, weights, cx.tensor_opt(7)?)?.checked_q4()?;
         let dynamic = DynamicQ8 { scale: cx.tensor(1)?, zero: cx.tensor(2)? };
         if dynamic.scale.numel() != problem.m || dynamic.zero.numel() != problem.m {
-            return Err(invalid!("{} scales and {} zero points for {} rows", dynamic.scale.numel(), dynamic.zero.numel(), problem.m));
+            return Err(invalid!(
+                "{} scales and {} zero points for {} rows",
+                dynamic.scale.numel(),
+                dynamic.zero.numel(),
+                problem.m
+            ));
         }
         float_is_half(dynamic.scale.dtype)?;
         if dynamic.zero.dtype != DType::I8 {
@@ -152,9 +167,17 @@ impl Problem {
     fn checked_q4(self) -> Result<Self, OpError> {
         let Weights::Q4 { group, scales } = &self.weights else { return Ok(self) };
         if self.weight.dtype != DType::U8 || self.weight.width() != self.k.next_multiple_of(8) / 2 {
-            return Err(invalid!("weights {:?} {:?} for {} channels", self.weight.dtype, &self.weight.dims[..], self.k));
+            return Err(invalid!(
+                "weights {:?} {:?} for {} channels",
+                self.weight.dtype,
+                &self.weight.dims[..],
+                self.k
+            ));
         }
-        if scales.dims.len() != 2 || scales.dims[1] < self.n || u64::from(scales.dims[0]) * u64::from(*group) < self.k.into() {
+        if scales.dims.len() != 2
+            || scales.dims[1] < self.n
+            || u64::from(scales.dims[0]) * u64::from(*group) < self.k.into()
+        {
             return Err(invalid!("scales {:?} for {} rows in groups of {group}", &scales.dims[..], self.n));
         }
         Ok(self)

@@ -15,7 +15,8 @@ use crate::template::Template;
 use crate::{invalid, unsupported};
 
 /// `x * rsqrt(mean(x²) + eps) * weight`; `eps` defaults to the smallest step above one.
-pub const RMS_NORM: OpDef = OpDef::kernel(&["et_vk.rms_norm.default"], |cx| Ok(vec![cx.tensor(0)?.dims]), lower);
+pub const RMS_NORM: OpDef =
+    OpDef::kernel(&["et_vk.rms_norm.default"], |cx| Ok(vec![cx.tensor(0)?.dims]), lower);
 
 fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let (x, weight, out) = (lower.cx.tensor(0)?, lower.cx.tensor(1)?, lower.cx.out(0)?);

@@ -52,9 +52,14 @@ pub const HALVES: OpDef = OpDef::kernel(
 
 fn both(cx: &NodeCx<'_>) -> Result<Vec<Dims>, OpError> {
     let (q, k) = (cx.tensor(0)?, cx.tensor(1)?);
-    let agree = q.dims.len() == 4 && k.dims.len() == 4 && q.dims[..2] == k.dims[..2] && q.dims[3] == k.dims[3];
+    let agree =
+        q.dims.len() == 4 && k.dims.len() == 4 && q.dims[..2] == k.dims[..2] && q.dims[3] == k.dims[3];
     if !agree {
-        return Err(invalid!("queries {:?} and keys {:?} must be [B, S, H, D] and agree but for H", &q.dims[..], &k.dims[..]));
+        return Err(invalid!(
+            "queries {:?} and keys {:?} must be [B, S, H, D] and agree but for H",
+            &q.dims[..],
+            &k.dims[..]
+        ));
     }
     Ok(vec![q.dims, k.dims])
 }

@@ -62,7 +62,12 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     record_merge(lower, problem, sums, states)
 }
 
-fn record_splits(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states: Binding) -> Result<(), OpError> {
+fn record_splits(
+    lower: &mut Lower<'_>,
+    problem: &Problem,
+    sums: Binding,
+    states: Binding,
+) -> Result<(), OpError> {
     let lanes = lanes(problem);
     // A shuffle stays within a subgroup, so the lanes of a key must too.
     let shuffles = lower.caps().subgroups.is_some_and(|s| s.min >= lanes);
@@ -77,7 +82,12 @@ fn record_splits(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }
 
-fn record_merge(lower: &mut Lower<'_>, problem: &Problem, sums: Binding, states: Binding) -> Result<(), OpError> {
+fn record_merge(
+    lower: &mut Lower<'_>,
+    problem: &Problem,
+    sums: Binding,
+    states: Binding,
+) -> Result<(), OpError> {
     let out = problem.out(lower)?;
     let shader = split_template(problem, "sdpa_merge", include_str!("merge.wgsl"))
         .set("LANES", lanes(problem))

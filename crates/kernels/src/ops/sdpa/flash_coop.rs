@@ -35,7 +35,7 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;
     require(problem.mask.is_none(), "attention mask")?;
     require(problem.seq >= SUBGROUP_ROWS, "fewer than 16 queries")?;
-    require(problem.head_dim % 16 == 0, "the head dimension is not a multiple of 16")?;
+    require(problem.head_dim.is_multiple_of(16), "the head dimension is not a multiple of 16")?;
     if problem.head_dim > MAX_HEAD_DIM {
         return Err(format!("head dimension {} above {MAX_HEAD_DIM}", problem.head_dim).into());
     }
@@ -67,8 +67,12 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         .flag("SPLIT", !exact)
         .flag("SUBGROUPS", true)
         .shader();
-    let bindings =
-        vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values), lower.write(&out)];
+    let bindings = vec![
+        lower.read(&problem.q),
+        lower.read(&problem.keys),
+        lower.read(&problem.values),
+        lower.write(&out),
+    ];
     let grid = [problem.seq.div_ceil(rows), problem.heads, problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }

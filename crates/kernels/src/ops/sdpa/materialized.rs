@@ -19,7 +19,8 @@ fn pitch(problem: &Problem) -> u64 {
 
 /// Bytes of the score matrix; rows are padded to whole tiles.
 fn score_bytes(problem: &Problem) -> u64 {
-    let rows = u64::from(problem.batch) * u64::from(problem.heads) * u64::from(problem.seq.next_multiple_of(TILE));
+    let rows =
+        u64::from(problem.batch) * u64::from(problem.heads) * u64::from(problem.seq.next_multiple_of(TILE));
     rows * pitch(problem) * 4
 }
 
@@ -50,7 +51,8 @@ fn record_scores(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> R
     let threads = tiles(problem) * u64::from(problem.context.div_ceil(TILE));
     let shader = problem.template("sdpa_scores", include_str!("scores.wgsl")).set("WG", WG).shader();
     let grid = lower.grid(threads.div_ceil(WG.into()));
-    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
+    problem
+        .launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
 }
 
 fn record_softmax(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
@@ -70,5 +72,6 @@ fn record_sum(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Resu
     let threads = tiles(problem) * u64::from(problem.head_dim / 4);
     let shader = problem.template("sdpa_sum", include_str!("sum.wgsl")).set("WG", WG).shader();
     let grid = lower.grid(threads.div_ceil(WG.into()));
-    problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
+    problem
+        .launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() / 2 })
 }

@@ -126,14 +126,22 @@ impl Problem {
     fn cached(cx: &NodeCx<'_>, qkv: [usize; 3], position: usize, rest: [usize; 4]) -> Result<Self, OpError> {
         let [q, keys, values] = [cx.tensor(qkv[0])?, cx.tensor(qkv[1])?, cx.tensor(qkv[2])?];
         if q.dims.len() != 4 || keys.dims.len() != 4 || keys.dims != values.dims {
-            return Err(invalid!("queries {:?}, keys {:?}, values {:?}", &q.dims[..], &keys.dims[..], &values.dims[..]));
+            return Err(invalid!(
+                "queries {:?}, keys {:?}, values {:?}",
+                &q.dims[..],
+                &keys.dims[..],
+                &values.dims[..]
+            ));
         }
         let symbolic = cx.symbolic(position);
         let position = cx.int(position)?;
         let capacity = i64::from(keys.dims[1]);
         let end = position.saturating_add(q.dims[1].into());
         if position < 0 || end > capacity {
-            return Err(invalid!("position {position} and {} tokens exceed a cache of {capacity}", q.dims[1]));
+            return Err(invalid!(
+                "position {position} and {} tokens exceed a cache of {capacity}",
+                q.dims[1]
+            ));
         }
         let causal = cx.bool_or(rest[2], true)?;
         let [batch, seq, heads, head_dim] = [q.dims[0], q.dims[1], q.dims[2], q.dims[3]];
@@ -171,7 +179,12 @@ impl Problem {
         let (q, keys, values) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
         let rank = q.dims.len();
         if rank < 3 || keys.dims.len() != rank || keys.dims != values.dims {
-            return Err(invalid!("queries {:?}, keys {:?}, values {:?}", &q.dims[..], &keys.dims[..], &values.dims[..]));
+            return Err(invalid!(
+                "queries {:?}, keys {:?}, values {:?}",
+                &q.dims[..],
+                &keys.dims[..],
+                &values.dims[..]
+            ));
         }
         let [heads, seq, head_dim] = [q.dims[rank - 3], q.dims[rank - 2], q.dims[rank - 1]];
         let [kv_heads, context] = [keys.dims[rank - 3], keys.dims[rank - 2]];
@@ -202,15 +215,20 @@ impl Problem {
 
     fn checked(self) -> Result<Self, OpError> {
         let [q, keys] = [&self.q, &self.keys];
-        if self.head_dim == 0 || self.head_dim % 4 != 0 {
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(4) {
             return Err(unsupported!("head dimension {}; it must be a multiple of 4", self.head_dim));
         }
-        if keys.width() != self.head_dim || self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if keys.width() != self.head_dim || self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return Err(invalid!("queries {:?} do not match keys {:?}", &q.dims[..], &keys.dims[..]));
         }
         let float = |t: &TensorArg| matches!(t.dtype, DType::F32 | DType::F16);
         if !float(q) || !float(keys) || self.values.dtype != keys.dtype {
-            return Err(unsupported!("{:?} queries with {:?} keys and {:?} values", q.dtype, keys.dtype, self.values.dtype));
+            return Err(unsupported!(
+                "{:?} queries with {:?} keys and {:?} values",
+                q.dtype,
+                keys.dtype,
+                self.values.dtype
+            ));
         }
         if let Some(mask) = &self.mask {
             mask_strides(mask, &self)?;

@@ -85,7 +85,8 @@ impl DivCeilBy for i64 {
 
 fn select_position(cx: &NodeCx<'_>, tensor: &TensorArg) -> Result<(usize, u32), OpError> {
     let dim = tensor.dim(cx.int_or(1, 0)?)?;
-    let size = i64::from(*tensor.dims.get(dim).ok_or_else(|| invalid!("cannot select from a scalar tensor"))?);
+    let size =
+        i64::from(*tensor.dims.get(dim).ok_or_else(|| invalid!("cannot select from a scalar tensor"))?);
     let given = cx.int(2)?;
     let index = if given < 0 { given + size } else { given };
     if index < 0 || index >= size {
@@ -113,7 +114,12 @@ pub(crate) fn pad8(values: &[u32], fill: u32) -> [u32; 8] {
 }
 
 /// Records a copy into output 0 of the elements at `offset + sum of coordinate * stride`.
-pub(crate) fn record(lower: &mut Lower<'_>, source: &TensorArg, offset: u32, strides: &[u32]) -> Result<(), OpError> {
+pub(crate) fn record(
+    lower: &mut Lower<'_>,
+    source: &TensorArg,
+    offset: u32,
+    strides: &[u32],
+) -> Result<(), OpError> {
     const WG: u32 = 256;
     let out = lower.cx.out(0)?;
     let element = out.dtype.size();

@@ -84,7 +84,8 @@ def test_scores_of_any_size():
     q, k, _ = step_inputs(SMALL, 111, 0, scale)
     scores = q[0].transpose(0, 1) @ k[0].transpose(0, 1).repeat_interleave(2, 0).mT * SMALL.width**-0.5
     assert scores.max() > 180 and scores.min() < -180
-    assert not any(errors(own(SMALL, CAPACITY, BOUND).load(), Reference(SMALL, CAPACITY), SMALL, REPLAYS["chunk"], scale))
+    run, reference = own(SMALL, CAPACITY, BOUND).load(), Reference(SMALL, CAPACITY)
+    assert not any(errors(run, reference, SMALL, REPLAYS["chunk"], scale))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -1,8 +1,8 @@
-"""Several delegates in a method, several methods in a program, several programs in a process, weights in a file apart."""
+"""Several delegates in a method, methods in a program and programs in a process; weights in a file apart."""
 
 import torch
 
-from exports.attention import OwnCaches, Reference, Shape, attend, caches, live_position, own, softmax_average, step_inputs
+from exports.attention import OwnCaches, Reference, Shape, own, step_inputs
 from exports.linear import Linear, module, reference
 from exports.program import Dim, Export, assert_close, error_of, random, save
 from exports.small import apply, aten
@@ -63,7 +63,8 @@ LINEAR = Linear("4w", 128, 40, 32, bias=True)
 def test_methods_of_one_program():
     """They share weights in the file and run in any order; each has caches of its own."""
     rows, layer = {0: Dim("rows", min=1, max=32)}, module(LINEAR)
-    attention = Export(OwnCaches(SHAPE, 64), (*step_inputs(SHAPE, 2, 0), at(0)), ({1: Dim("s", min=1, max=8)},) * 3 + (None,))
+    dynamic = ({1: Dim("s", min=1, max=8)},) * 3 + (None,)
+    attention = Export(OwnCaches(SHAPE, 64), (*step_inputs(SHAPE, 2, 0), at(0)), dynamic)
     program = save("methods", many=Export(layer, (random(2, 128),), (rows,)), one=Export(layer, (random(1, 128),)),
                    attend=attention, attend_again=attention)
     many, one, attend_a, attend_b = (program.load(name) for name in ("many", "one", "attend", "attend_again"))

@@ -15,7 +15,7 @@ use crate::fuse::Groups;
 use crate::live::Live;
 use crate::op::Body;
 use crate::ops;
-use crate::route::{Considered, Route};
+use crate::route::{Considered, Refusal, Route};
 use crate::storage::{Kind, Storage};
 
 /// Bytes of temporaries below which they are kept apart rather than sharing memory.
@@ -176,7 +176,8 @@ fn lower_unit(
     Ok(())
 }
 
-fn record_node(lower: &mut Lower<'_>) -> Result<(), OpError> {
+/// Records the node that `lower.cx` stands at, by itself.
+pub(crate) fn record_node(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let op = &lower.cx.node().op;
     let def = ops::find(op).ok_or_else(|| crate::unsupported!("no such operator in this delegate"))?;
     match def.body {
@@ -396,6 +397,11 @@ impl Lower<'_> {
     /// Folds a count of workgroups into a grid within the device's limits.
     pub fn grid(&self, groups: u64) -> [u32; 3] {
         fold_grid(groups, self.planner.caps.max_grid)
+    }
+
+    /// Notes a way to run a group that was considered, and whether it fits.
+    pub(crate) fn consider(&mut self, route: &'static str, fit: Result<(), Refusal>) {
+        self.considered.push(Considered { route, refusal: fit.err() });
     }
 
     /// Takes the first route that fits, preferred ones first; fails with every refusal when none does.

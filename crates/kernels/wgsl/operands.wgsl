@@ -1,48 +1,11 @@
-// Operands of a linear layer: activations x, weights, and what belongs to them.
+// Operands of a linear layer, which the host declares: activations x, weight, out; scales, bias, x_scale and x_zero,
+// residual where there are some.
+#ifdef ANY_F16
+#enable f16
+#endif
 #import elem
-#ifdef SCALES_F16
-#enable f16
-alias scale_t = f16;
-#else
-alias scale_t = f32;
-#endif
-#ifdef BIAS_F16
-#enable f16
-alias bias_t = f16;
-#else
-alias bias_t = f32;
-#endif
-#ifdef X_SCALE_F16
-#enable f16
-alias x_scale_t = f16;
-#else
-alias x_scale_t = f32;
-#endif
 struct Params { m: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<x_item>;
-@group(0) @binding(2) var<storage, read> weight: array<weight_item>;
-@group(0) @binding(3) var<storage, read_write> out: array<elem>;
-#ifdef Q4
-// Transposed: the scales of one output channel lie together.
-@group(0) @binding(4) var<storage, read> scales: array<scale_t>;
-#ifdef BIAS
-@group(0) @binding(5) var<storage, read> bias: array<bias_t>;
-#ifdef DYNAMIC_Q8
-@group(0) @binding(6) var<storage, read> x_scale: array<x_scale_t>;
-@group(0) @binding(7) var<storage, read> x_zero: array<u32>;
-#endif
-#else
-#ifdef DYNAMIC_Q8
-@group(0) @binding(5) var<storage, read> x_scale: array<x_scale_t>;
-@group(0) @binding(6) var<storage, read> x_zero: array<u32>;
-#endif
-#endif
-#else
-#ifdef BIAS
-@group(0) @binding(4) var<storage, read> bias: array<bias_t>;
-#endif
-#endif
 
 // Quantisation of one row of activations.
 struct RowQuant {
@@ -75,6 +38,9 @@ fn finish(sum: f32, m: u32, n: u32) -> elem {
 #endif
 #ifdef BIAS
     v += f32(bias[n]);
+#endif
+#ifdef RESIDUAL
+    v += f32(residual[m * N + n]);
 #endif
     return elem(v);
 }

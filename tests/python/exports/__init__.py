@@ -1,1 +1,1 @@
-"""Programs that the tests export with ExecuTorch's own exporter, and the true results in float64 to hold them against."""
+"""Programs that the tests export with ExecuTorch's own exporter, and the true results in float64."""

@@ -31,8 +31,8 @@ def caches(shape: Shape, capacity: int) -> tuple:
     return random(*size, seed=1001), random(*size, seed=1002)
 
 
-def live_position(position: torch.Tensor, rows: int, capacity: int):
-    """The position as a symbolic integer of which the exporter knows that the rows fit."""
+def checked_position(position: torch.Tensor, rows: int, capacity: int):
+    """The position as a symbolic integer; torch.ops.llama.update_cache exports only when it is known to fit."""
     start = position[0].item()
     torch._check(start >= 0)
     torch._check(start + rows <= capacity)
@@ -53,8 +53,7 @@ class OwnCaches(torch.nn.Module):
         self.register_buffer("v_cache", torch.zeros(size))
 
     def forward(self, q, k, v, position):
-        start = live_position(position, q.shape[1], self.k_cache.shape[1])
-        return attend(q, k, v, self.k_cache, self.v_cache, start)
+        return attend(q, k, v, self.k_cache, self.v_cache, position[0].item())
 
 
 class GivenCaches(torch.nn.Module):
@@ -65,8 +64,7 @@ class GivenCaches(torch.nn.Module):
         self.options = options
 
     def forward(self, q, k, v, k_cache, v_cache, position):
-        start = live_position(position, q.shape[1], k_cache.shape[1])
-        return attend(q, k, v, k_cache, v_cache, start, **self.options)
+        return attend(q, k, v, k_cache, v_cache, position[0].item(), **self.options)
 
 
 class FixedPosition(torch.nn.Module):
@@ -82,7 +80,7 @@ class UpdateAndAttend(torch.nn.Module):
     """What the LLM exporter traces; the Vulkan passes make one operator of it."""
 
     def forward(self, q, k, v, k_cache, v_cache, position):
-        start = live_position(position, q.shape[1], k_cache.shape[1])
+        start = checked_position(position, q.shape[1], k_cache.shape[1])
         torch.ops.llama.update_cache(k, k_cache, start)
         torch.ops.llama.update_cache(v, v_cache, start)
         return torch.ops.llama.custom_sdpa(q, k_cache, v_cache, start, None, 0.0, True, None)
@@ -90,7 +88,7 @@ class UpdateAndAttend(torch.nn.Module):
 
 class UpdateGiven(torch.nn.Module):
     def forward(self, value, store, position):
-        torch.ops.llama.update_cache(value, store, live_position(position, value.shape[1], store.shape[1]))
+        torch.ops.llama.update_cache(value, store, checked_position(position, value.shape[1], store.shape[1]))
         return store
 
 
@@ -100,7 +98,7 @@ class UpdateOwn(torch.nn.Module):
         self.register_buffer("store", torch.zeros(size))
 
     def forward(self, value, position):
-        torch.ops.llama.update_cache(value, self.store, live_position(position, value.shape[1], self.store.shape[1]))
+        torch.ops.llama.update_cache(value, self.store, checked_position(position, value.shape[1], self.store.shape[1]))
         return self.store * 1.0
 
 

@@ -12,7 +12,7 @@ import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 from executorch.backends.vulkan.patterns import fusable_patterns
 from executorch.exir import to_edge_transform_and_lower
-from executorch.exir.schema import DelegateCall
+from executorch.exir.schema import DelegateCall, Int
 from executorch.runtime import Runtime, Verification
 
 import executorch_wgpu  # noqa: F401  registers the delegate
@@ -46,6 +46,8 @@ class Program:
     """Delegate calls in the first method."""
     operators: tuple[str, ...]
     """What the first method leaves to the CPU."""
+    integers: int
+    """Integers among the arguments of the first method's delegate calls."""
     data: Path | None
     """File with the weights that are kept outside of the program."""
 
@@ -71,9 +73,11 @@ def save(name: str, **methods: Export) -> Program:
     lowered.save(str(folder / "model.pte"))
     lowered.write_tensor_data_to_file(str(folder))
     plan = lowered.executorch_program.execution_plan[0]
-    calls = [step.instr_args for chain in plan.chains for step in chain.instructions]
-    return Program(folder / "model.pte", sum(isinstance(call, DelegateCall) for call in calls),
-                   tuple(operator.name for operator in plan.operators), next(folder.glob("*.ptd"), None))
+    steps = [step.instr_args for chain in plan.chains for step in chain.instructions]
+    calls = [step for step in steps if isinstance(step, DelegateCall)]
+    integers = sum(isinstance(plan.values[arg].val, Int) for call in calls for arg in call.args)
+    operators = tuple(operator.name for operator in plan.operators)
+    return Program(folder / "model.pte", len(calls), operators, integers, next(folder.glob("*.ptd"), None))
 
 
 def whole(name: str, module: torch.nn.Module, inputs: tuple, dynamic=None, **more) -> Program:

@@ -5,7 +5,7 @@ use etwgpu_record::Caps;
 
 use super::{Fused, View};
 use crate::args::{NodeCx, OpError, TensorArg};
-use crate::lower::Lower;
+use crate::lower::{Lower, record_node};
 use crate::ops::linear::gemv::{Epilogue, Gemv, Norm, Quantise, Segment, fits_shape};
 use crate::ops::linear::{Problem, Weights};
 use crate::ops::{linear, qparams, rms_norm};
@@ -84,6 +84,12 @@ impl Linears {
         require(gemv.buffers() <= caps.max_storage_buffers, "too many buffers for one launch")
     }
 
+    /// Records what comes before the layers as nodes of their own.
+    pub(super) fn record_inputs(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
+        let before: Vec<usize> = self.norm.iter().chain(&self.qparams).copied().collect();
+        record_nodes(lower, &before)
+    }
+
     /// The launch for the live sizes.
     pub(super) fn gemv(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Gemv, OpError> {
         let problems =
@@ -109,6 +115,17 @@ impl Linears {
     pub(super) fn outs(&self, cx: &NodeCx<'_>) -> Result<Vec<TensorArg>, OpError> {
         self.layers.iter().map(|&l| cx.at(l).out(0)).collect()
     }
+}
+
+/// Records nodes one by one, in the place of a group.
+pub(super) fn record_nodes(lower: &mut Lower<'_>, nodes: &[usize]) -> Result<(), OpError> {
+    let here = lower.cx;
+    for &node in nodes {
+        lower.cx = here.at(node);
+        record_node(lower)?;
+    }
+    lower.cx = here;
+    Ok(())
 }
 
 fn norm_of(cx: &NodeCx<'_>) -> Result<Norm, OpError> {

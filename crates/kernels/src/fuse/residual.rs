@@ -9,6 +9,7 @@ use crate::args::{NodeCx, OpError};
 use crate::lower::Lower;
 use crate::ops::binary;
 use crate::ops::linear::gemv::Epilogue;
+use crate::ops::linear::{ROUTES, Problem};
 use crate::route::{Refusal, require};
 
 struct Residual {
@@ -67,21 +68,28 @@ impl Fused for Residual {
         vec![self.result]
     }
 
-    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+    fn fits(&self, cx: &NodeCx<'_>, _caps: &Caps) -> Result<(), Refusal> {
         let epilogue = self.epilogue(cx).map_err(|e| e.to_string())?;
         let product = self.linears.outs(cx).map_err(|e| e.to_string())?;
         if let (Epilogue::Residual { residual, out }, [product]) = (&epilogue, &product[..]) {
             require(residual.dims == out.dims && product.numel() == out.numel(), "the sum broadcasts")?;
-            require(
-                residual.dtype == out.dtype && product.dtype == out.dtype,
-                "operands of different types",
-            )?;
+            require(residual.dtype == out.dtype && product.dtype == out.dtype, "operands of different types")?;
         }
-        self.linears.fits(cx, caps, epilogue)
+        Ok(())
     }
 
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
-        let epilogue = self.epilogue(&lower.cx)?;
-        self.linears.gemv(&lower.cx, epilogue)?.record(lower, "linear_residual")
+        let cx = lower.cx;
+        let epilogue = self.epilogue(&cx)?;
+        let in_one = self.linears.fits(&cx, lower.caps(), epilogue.clone());
+        lower.consider("linear_residual", in_one.clone());
+        if in_one.is_ok() {
+            return self.linears.gemv(&cx, epilogue)?.record(lower, "linear_residual");
+        }
+        let add = cx.at(self.add);
+        let (residual, out) = (add.tensor(self.other)?, add.out(0)?);
+        self.linears.record_inputs(lower)?;
+        let layer = Problem::quantised(&cx.at(self.linears.layers[0]))?.with_residual(residual, out);
+        lower.choose(ROUTES, &layer)
     }
 }

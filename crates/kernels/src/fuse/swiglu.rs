@@ -5,7 +5,7 @@ use etwgpu_record::Caps;
 
 use super::linears::{self, Linears};
 use super::{Fused, View};
-use crate::args::{NodeCx, OpError};
+use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::Lower;
 use crate::ops::linear::gemv::Epilogue;
 use crate::ops::{binary, unary};
@@ -59,16 +59,23 @@ impl Fused for SwiGlu {
         vec![self.result]
     }
 
-    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+    fn fits(&self, cx: &NodeCx<'_>, _caps: &Caps) -> Result<(), Refusal> {
         let out = cx.at(self.elementwise[2]).out(0).map_err(|e| e.to_string())?;
-        let gemv = self.linears.gemv(cx, Epilogue::SwiGlu(out.clone())).map_err(|e| e.to_string())?;
-        require(gemv.segments[0].n == gemv.segments[1].n, "gate and up differ in width")?;
-        require(out.numel() == gemv.m * u64::from(gemv.segments[0].n), "the product broadcasts")?;
-        self.linears.fits(cx, caps, Epilogue::SwiGlu(out))
+        let outs = self.linears.outs(cx).map_err(|e| e.to_string())?;
+        let same = |t: &TensorArg| t.numel() == out.numel() && t.dtype == out.dtype;
+        require(outs.iter().all(same), "the product broadcasts, or its factors differ in type")
     }
 
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
-        let out = lower.cx.at(self.elementwise[2]).out(0)?;
-        self.linears.gemv(&lower.cx, Epilogue::SwiGlu(out))?.record(lower, "norm_swiglu")
+        let cx = lower.cx;
+        let out = cx.at(self.elementwise[2]).out(0)?;
+        let in_one = self.linears.fits(&cx, lower.caps(), Epilogue::SwiGlu(out.clone()));
+        lower.consider("norm_swiglu", in_one.clone());
+        if in_one.is_ok() {
+            return self.linears.gemv(&cx, Epilogue::SwiGlu(out))?.record(lower, "norm_swiglu");
+        }
+        linears::record_nodes(lower, &self.linears.nodes())?;
+        let outs = self.linears.outs(&cx)?;
+        binary::record_swiglu(lower, &outs[0], &outs[1], &out)
     }
 }

@@ -45,6 +45,9 @@ fn combine(x: work_item, y: work_item) -> work_item {
 #ifdef MUL
     return x * y;
 #endif
+#ifdef SWIGLU
+    return x / (1.0 + exp(-x)) * y;
+#endif
 #ifdef DIV
     return x / y;
 #endif

@@ -96,19 +96,41 @@ fn record(
         (true, false) => (lower.cx.float_opt(2)?.unwrap_or(1.0) as f32).to_bits(),
         (false, _) => 1,
     };
+    record_tensors(lower, label, function, alpha, [&a, &b], &out)
+}
+
+/// `silu(gate) * up` of tensors with as many elements.
+pub(crate) fn record_swiglu(
+    lower: &mut Lower<'_>,
+    gate: &TensorArg,
+    up: &TensorArg,
+    out: &TensorArg,
+) -> Result<(), OpError> {
+    let flat = |t: &TensorArg| TensorArg { dims: out.dims.clone(), ..t.clone() };
+    record_tensors(lower, "swiglu", "SWIGLU", 1, [&flat(gate), &flat(up)], out)
+}
+
+fn record_tensors(
+    lower: &mut Lower<'_>,
+    label: &'static str,
+    function: &'static str,
+    alpha: u32,
+    [a, b]: [&TensorArg; 2],
+    out: &TensorArg,
+) -> Result<(), OpError> {
     let same = a.dims == out.dims && b.dims == out.dims;
     let items = if same { out.numel().div_ceil(4) } else { out.numel() };
     let mut params = vec![items as u32, alpha];
     if !same {
         params.extend([0, 0]);
-        params.extend(broadcast_params(&out, &[&a, &b]));
+        params.extend(broadcast_params(out, &[a, b]));
     }
-    let bindings = vec![lower.read(&a), lower.read(&b), lower.write(&out)];
+    let bindings = vec![lower.read(a), lower.read(b), lower.write(out)];
     let grid = lower.grid(items.div_ceil(WG.into()));
     let shader = Template::new(label, include_str!("binary.wgsl"))
         .set("WG", WG)
         .flag(function, true)
-        .flag("INT", is_int)
+        .flag("INT", out.dtype == DType::I32)
         .flag("F16", out.dtype == DType::F16)
         .flag("BROADCAST", !same)
         .shader();

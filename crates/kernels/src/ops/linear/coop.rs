@@ -8,8 +8,10 @@ use crate::args::OpError;
 use crate::lower::{Launch, Lower};
 use crate::route::{Refusal, require};
 
-/// Channels of the operands that are in workgroup memory at once.
-const STEP: u32 = 32;
+/// Channels of the operands that are in workgroup memory at once: more means fewer waits.
+fn step(k: u32) -> u32 {
+    if k.is_multiple_of(64) { 64 } else { 32 }
+}
 
 /// Fewest rows that are worth whole matrices.
 const MIN_ROWS: u64 = 16;
@@ -52,27 +54,28 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;
     require(problem.m >= MIN_ROWS, "fewer than 16 rows of activations")?;
     require(
-        problem.k.is_multiple_of(STEP) && group % STEP == 0,
+        problem.k.is_multiple_of(32) && group.is_multiple_of(32),
         "K and the group size are not multiples of 32",
     )?;
-    require(caps.max_workgroup_memory >= 32 << 10, "less than 32 KiB of workgroup memory")
+    require(caps.max_workgroup_memory >= 48 << 10, "less than 48 KiB of workgroup memory")
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
     let tile = Tile::of(problem);
-    let shader = problem
-        .template("linear_coop", include_str!("coop.wgsl"))?
+    let step = step(problem.k);
+    let (template, bindings) = problem.operands(lower, "linear_coop", include_str!("coop.wgsl"))?;
+    let shader = template
         .set("WG", tile.workgroup())
         .set("TILE_ROWS", tile.rows)
         .set("TILE_COLUMNS", tile.columns)
         .set("BLOCK_ROWS", tile.rows / tile.subgroup_rows / 16)
         .set("BLOCK_COLUMNS", tile.columns / tile.subgroup_columns / 16)
-        .set("X_LOADS", tile.rows * STEP / 4 / tile.workgroup())
-        .set("W_LOADS", tile.columns * 2 / tile.workgroup())
+        .set("STEP", step)
+        .set("X_LOADS", tile.rows * step / 4 / tile.workgroup())
+        .set("W_LOADS", tile.columns * step / 16 / tile.workgroup())
         .set("SUBGROUP_COLUMNS", tile.subgroup_columns)
         .flag("SUBGROUPS", true)
         .shader();
-    let bindings = problem.bindings(lower)?;
     let grid = [problem.n.div_ceil(tile.columns), problem.m.div_ceil(tile.rows.into()) as u32, 1];
     lower.launch(Launch { shader, bindings, params: vec![problem.m as u32], grid, ops: problem.ops() })
 }

@@ -6,10 +6,11 @@ alias weight_item = vec2<u32>;
 #import operands
 #import grid
 
-const STEP = 32u;
 // Rows of f16 in vec4s, padded so that the rows of a matrix fall into different banks.
-const PITCH = 10u;
+const PITCH = QUADS + 2u;
 const QUADS = STEP / 4u;
+// Loads of sixteen nibbles that make a row of weights.
+const PIECES = STEP / 16u;
 var<workgroup> xs: array<vec4<f16>, TILE_ROWS * PITCH>;
 var<workgroup> ws: array<vec4<f16>, TILE_COLUMNS * PITCH>;
 var<workgroup> results: array<f32, WG / 32u * 256u>;
@@ -29,9 +30,9 @@ fn fetch(m0: u32, n0: u32, k0: u32, lid: u32) {
     next_x{i} = vec4<f32>(x[from_m{i} * (K / 4u) + k0 / 4u + lid % QUADS]);
 #end
 #for i W_LOADS
-    let from_n{i} = min(n0 + ({i}u * WG + lid) / 2u, N - 1u);
-    next_w{i} = weight[(from_n{i} * (K / 8u) + k0 / 8u) / 2u + lid % 2u];
-    next_scale{i} = f32(scales[from_n{i} * GROUPS + k0 / GROUP]);
+    let from_n{i} = min(n0 + ({i}u * WG + lid) / PIECES, N - 1u);
+    next_w{i} = weight[from_n{i} * (K / 16u) + k0 / 16u + lid % PIECES];
+    next_scale{i} = f32(scales[from_n{i} * GROUPS + (k0 + lid % PIECES * 16u) / GROUP]);
 #end
 }
 
@@ -46,7 +47,7 @@ fn stage(m0: u32, lid: u32) {
     xs[row{i} * PITCH + lid % QUADS] = vec4<f16>(quantised(next_x{i}, row_quant(min(m0 + row{i}, p.m - 1u))));
 #end
 #for i W_LOADS
-    let at{i} = ({i}u * WG + lid) / 2u * PITCH + lid % 2u * 4u;
+    let at{i} = ({i}u * WG + lid) / PIECES * PITCH + lid % PIECES * 4u;
     ws[at{i}] = quad_of(next_w{i}.x, 0u, next_scale{i});
     ws[at{i} + 1u] = quad_of(next_w{i}.x, 16u, next_scale{i});
     ws[at{i} + 2u] = quad_of(next_w{i}.y, 0u, next_scale{i});

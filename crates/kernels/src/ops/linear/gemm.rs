@@ -20,8 +20,8 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
-    let shader = problem.template("linear_gemm", include_str!("gemm.wgsl"))?.set("WG", 256).shader();
-    let bindings = problem.bindings(lower)?;
+    let (template, bindings) = problem.operands(lower, "linear_gemm", include_str!("gemm.wgsl"))?;
+    let shader = template.set("WG", 256).shader();
     let grid = [problem.n.div_ceil(TILE), problem.m.div_ceil(TILE.into()) as u32, 1];
     lower.launch(Launch { shader, bindings, params: vec![problem.m as u32], grid, ops: problem.ops() })
 }

@@ -6,8 +6,9 @@
 //! cache write) is done on the way.
 
 use etwgpu_graph::{DType, ValueId};
-use etwgpu_record::{Binding, Caps, WeightLayout};
+use etwgpu_record::{Caps, WeightLayout};
 
+use super::operands::{Builder, scalars};
 use super::{DynamicQ8, Problem, Weights};
 use crate::args::{OpError, TensorArg};
 use crate::lower::{Launch, Lower};
@@ -101,6 +102,7 @@ pub(crate) struct Gemv {
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     let Weights::Q4 { group, .. } = problem.weights else { return Err("weights are not 4-bit".into()) };
+    require(problem.residual.is_none(), "the sum is fused elsewhere")?;
     fits_shape(problem.m, problem.k, group, caps)
 }
 
@@ -183,41 +185,6 @@ const SEGMENT_NAMES: [[&str; 4]; 3] = [
 const SEGMENT_FLAGS: [[&str; 4]; 3] =
     [["N0", "G0", "GROUP0", "BIAS0"], ["N1", "G1", "GROUP1", "BIAS1"], ["N2", "G2", "GROUP2", "BIAS2"]];
 
-/// A template whose bindings grow with it.
-struct Builder<'a, 'b> {
-    lower: &'a mut Lower<'b>,
-    template: Template,
-    bindings: Vec<Binding>,
-}
-
-impl Builder<'_, '_> {
-    fn bind(&mut self, name: &'static str, ty: &'static str, binding: Binding) {
-        let template = std::mem::replace(&mut self.template, Template::new("", ""));
-        self.template = template.storage(name, binding.access, ty);
-        self.bindings.push(binding);
-    }
-
-    fn read(&mut self, name: &'static str, ty: &'static str, tensor: &TensorArg) {
-        let binding = self.lower.read(tensor);
-        self.bind(name, ty, binding);
-    }
-
-    fn write(&mut self, name: &'static str, ty: &'static str, tensor: &TensorArg) {
-        let binding = self.lower.write(tensor);
-        self.bind(name, ty, binding);
-    }
-
-    fn with(&mut self, change: impl FnOnce(Template) -> Template) {
-        let template = std::mem::replace(&mut self.template, Template::new("", ""));
-        self.template = change(template);
-    }
-}
-
-/// WGSL array type of a float tensor's elements.
-fn scalars(dtype: DType) -> &'static str {
-    if dtype == DType::F16 { "array<f16>" } else { "array<f32>" }
-}
-
 impl Gemv {
     /// Storage buffers that the launch binds.
     pub(crate) fn buffers(&self) -> u32 {
@@ -269,7 +236,7 @@ impl Gemv {
             .flag("ANY_F16", uses_f16)
             .flag("SUBGROUPS", lower.caps().subgroups.is_some());
         let max_grid = lower.caps().max_grid;
-        let mut builder = Builder { lower, template, bindings: Vec::new() };
+        let mut builder = Builder::new(lower, template);
         builder.read("x", "array<elem4>", &self.x);
         self.bind_prologue(&mut builder);
         self.bind_segments(&mut builder);

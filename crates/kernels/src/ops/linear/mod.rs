@@ -12,7 +12,9 @@ pub mod reference;
 mod coop;
 mod gemm;
 pub(crate) mod gemv;
+mod operands;
 mod rows;
+
 
 use etwgpu_graph::{DType, Dims};
 use etwgpu_record::{Binding, WeightLayout};
@@ -23,6 +25,7 @@ use crate::op::OpDef;
 use crate::ops::embedding_q4::float_is_half;
 use crate::route::Route;
 use crate::template::Template;
+use operands::{Builder, scalars};
 use crate::{invalid, unsupported};
 
 /// `x, weight [N, K], bias`.
@@ -99,6 +102,10 @@ pub struct Problem {
     pub(crate) weight: TensorArg,
     pub(crate) bias: Option<TensorArg>,
     dynamic: Option<DynamicQ8>,
+    /// What is added to the product.
+    residual: Option<TensorArg>,
+    /// Where the result goes, if not to the node's output.
+    out: Option<TensorArg>,
 }
 
 impl Problem {
@@ -115,7 +122,7 @@ impl Problem {
         if bias.as_ref().is_some_and(|b| b.numel() < u64::from(n)) {
             return Err(invalid!("bias shorter than {n}"));
         }
-        Ok(Self { m, n, k, weights, x, weight, bias, dynamic: None })
+        Ok(Self { m, n, k, weights, x, weight, bias, dynamic: None, residual: None, out: None })
     }
 
     fn float(cx: &NodeCx<'_>) -> Result<Self, OpError> {
@@ -196,46 +203,66 @@ impl Problem {
         2 * self.m * u64::from(self.n) * u64::from(self.k)
     }
 
-    /// Template with the flags and constants that say how operands are stored.
-    fn template(&self, label: &'static str, text: &'static str) -> Result<Template, OpError> {
-        let mut template = Template::new(label, text)
-            .flag("F16", float_is_half(self.x.dtype)?)
-            .flag("DYNAMIC_Q8", self.dynamic.is_some())
-            .flag("X_SCALE_F16", self.dynamic.as_ref().is_some_and(|d| d.scale.dtype == DType::F16))
-            .flag("BIAS", self.bias.is_some())
-            .flag("BIAS_F16", self.bias.as_ref().is_some_and(|b| b.dtype == DType::F16))
-            .set("N", self.n)
-            .set("K", self.k);
-        template = match &self.weights {
-            Weights::Float => template,
-            Weights::Q4 { group, scales } => template
-                .flag("Q4", true)
-                .flag("SCALES_F16", float_is_half(scales.dtype)?)
-                .set("GROUP", *group)
-                .set("GROUPS", scales.dims[0]),
-        };
-        Ok(template)
+    /// The layer with a tensor added to its product; the sum goes to `out`.
+    pub(crate) fn with_residual(mut self, residual: TensorArg, out: TensorArg) -> Self {
+        self.residual = Some(residual);
+        self.out = Some(out);
+        self
     }
 
-    /// Bindings in the order that `operands.wgsl` declares them.
-    fn bindings(&self, lower: &mut Lower<'_>) -> Result<Vec<Binding>, OpError> {
-        let out = lower.cx.out(0)?;
+    /// Template and bindings of the operands that `operands.wgsl` names.
+    fn operands(
+        &self,
+        lower: &mut Lower<'_>,
+        label: &'static str,
+        text: &'static str,
+    ) -> Result<(Template, Vec<Binding>), OpError> {
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => lower.cx.out(0)?,
+        };
         if out.dtype != self.x.dtype {
             return Err(unsupported!("{:?} activations into {:?}", self.x.dtype, out.dtype));
         }
-        let mut bindings = vec![lower.read(&self.x), lower.read(&self.weight), lower.write(&out)];
-        if let Weights::Q4 { scales, .. } = &self.weights {
+        let template = Template::new(label, text)
+            .flag("F16", float_is_half(self.x.dtype)?)
+            .flag("ANY_F16", self.floats().any(|t| t.dtype == DType::F16))
+            .flag("DYNAMIC_Q8", self.dynamic.is_some())
+            .flag("BIAS", self.bias.is_some())
+            .flag("RESIDUAL", self.residual.is_some())
+            .set("N", self.n)
+            .set("K", self.k);
+        let mut operands = Builder::new(lower, template);
+        operands.read("x", "array<x_item>", &self.x);
+        operands.read("weight", "array<weight_item>", &self.weight);
+        operands.write("out", "array<elem>", &out);
+        if let Weights::Q4 { group, scales } = &self.weights {
+            operands.with(|t| t.flag("Q4", true).set("GROUP", *group).set("GROUPS", scales.dims[0]));
             let layout = WeightLayout::Transposed { rows: scales.dims[0], cols: scales.dims[1] };
-            bindings.push(lower.weight(scales, layout));
+            let binding = operands.lower.weight(scales, layout);
+            operands.bind("scales", scalars(scales.dtype), binding);
         }
         if let Some(bias) = &self.bias {
-            bindings.push(lower.read(bias));
+            operands.read("bias", scalars(bias.dtype), bias);
         }
         if let Some(dynamic) = &self.dynamic {
-            bindings.push(lower.read(&dynamic.scale));
-            bindings.push(lower.read(&dynamic.zero));
+            operands.read("x_scale", scalars(dynamic.scale.dtype), &dynamic.scale);
+            operands.read("x_zero", "array<u32>", &dynamic.zero);
         }
-        Ok(bindings)
+        if let Some(residual) = &self.residual {
+            operands.read("residual", "array<elem>", residual);
+        }
+        Ok((operands.template, operands.bindings))
+    }
+
+    /// Operands besides the activations that may be `f16` or `f32`.
+    fn floats(&self) -> impl Iterator<Item = &TensorArg> {
+        let scales = match &self.weights {
+            Weights::Q4 { scales, .. } => Some(scales),
+            Weights::Float => None,
+        };
+        let dynamic = self.dynamic.as_ref().map(|d| &d.scale);
+        scales.into_iter().chain(&self.bias).chain(dynamic)
     }
 }
 

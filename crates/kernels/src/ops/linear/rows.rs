@@ -10,12 +10,11 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     if u32::try_from(elements).is_err() {
         return Err(unsupported!("{elements} output elements"));
     }
-    let shader = problem
-        .template("linear_rows", include_str!("rows.wgsl"))?
+    let (template, bindings) = problem.operands(lower, "linear_rows", include_str!("rows.wgsl"))?;
+    let shader = template
         .set("WG", 64)
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
-    let bindings = problem.bindings(lower)?;
     let grid = lower.grid(elements);
     lower.launch(Launch { shader, bindings, params: vec![problem.m as u32], grid, ops: problem.ops() })
 }

@@ -9,7 +9,7 @@ use crate::args::{NodeCx, OpError};
 use crate::lower::Lower;
 use crate::ops::binary;
 use crate::ops::linear::gemv::Epilogue;
-use crate::ops::linear::{ROUTES, Problem};
+use crate::ops::linear::{Problem, ROUTES};
 use crate::route::{Refusal, require};
 
 struct Residual {
@@ -73,7 +73,10 @@ impl Fused for Residual {
         let product = self.linears.outs(cx).map_err(|e| e.to_string())?;
         if let (Epilogue::Residual { residual, out }, [product]) = (&epilogue, &product[..]) {
             require(residual.dims == out.dims && product.numel() == out.numel(), "the sum broadcasts")?;
-            require(residual.dtype == out.dtype && product.dtype == out.dtype, "operands of different types")?;
+            require(
+                residual.dtype == out.dtype && product.dtype == out.dtype,
+                "operands of different types",
+            )?;
         }
         Ok(())
     }

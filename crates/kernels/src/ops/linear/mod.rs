@@ -15,7 +15,6 @@ pub(crate) mod gemv;
 mod operands;
 mod rows;
 
-
 use etwgpu_graph::{DType, Dims};
 use etwgpu_record::{Binding, WeightLayout};
 
@@ -25,8 +24,8 @@ use crate::op::OpDef;
 use crate::ops::embedding_q4::float_is_half;
 use crate::route::Route;
 use crate::template::Template;
-use operands::{Builder, scalars};
 use crate::{invalid, unsupported};
+use operands::{Builder, scalars};
 
 /// `x, weight [N, K], bias`.
 pub const FLOAT: OpDef = OpDef::kernel(
@@ -147,7 +146,7 @@ impl Problem {
 
     fn q4(cx: &NodeCx<'_>) -> Result<Self, OpError> {
         let weights = q4_weights(cx.tensor(2)?, cx.int(3)?)?;
-        Self::new(cx.tensor(0)?, cx.tensor(1)?, weights, cx.tensor_opt(4)?)?.checked_q4()
+        Self::new(cx.tensor(0)?, cx.tensor(1)?, weights, cx.tensor_opt(4)?)?.checked_q4()?.checked_width(cx)
     }
 
     fn dynamic_q8_q4(cx: &NodeCx<'_>) -> Result<Self, OpError> {
@@ -169,6 +168,15 @@ impl Problem {
         }
         problem.dynamic = Some(dynamic);
         Ok(problem)
+    }
+
+    /// Padded weights cannot tell a shorter row of activations from the declared one.
+    fn checked_width(self, cx: &NodeCx<'_>) -> Result<Self, OpError> {
+        let declared = cx.bound(0)?.last().copied();
+        if declared != Some(self.k) {
+            return Err(invalid!("activations of {} channels, the program declares {declared:?}", self.k));
+        }
+        Ok(self)
     }
 
     fn checked_q4(self) -> Result<Self, OpError> {

@@ -11,10 +11,7 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         return Err(unsupported!("{elements} output elements"));
     }
     let (template, bindings) = problem.operands(lower, "linear_rows", include_str!("rows.wgsl"))?;
-    let shader = template
-        .set("WG", 64)
-        .flag("SUBGROUPS", lower.caps().subgroups.is_some())
-        .shader();
+    let shader = template.set("WG", 64).flag("SUBGROUPS", lower.caps().subgroups.is_some()).shader();
     let grid = lower.grid(elements);
     lower.launch(Launch { shader, bindings, params: vec![problem.m as u32], grid, ops: problem.ops() })
 }

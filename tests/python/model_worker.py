@@ -17,6 +17,9 @@ from executorch.runtime import Runtime, Verification
 import executorch_wgpu  # noqa: F401  registers the delegate
 
 TOLERANCES = [  # name, absolute, relative, relative Frobenius norm
+    # This golden lacks the fp16 rounding of the weights, which activations quantised to 8 bits turn into whole steps: an
+    # f64 evaluation of the same blob is 1.5e-2 to 2.1e-2 away from it.
+    ("*8da4w*fp16*", 0.0, 0.0, 2.5e-2),
     ("*fp16*", 2e-3, 1e-2, 5e-3),
     ("*int8*", 0.0, 0.0, 2e-2),
     ("*8da4w*", 1e-3, 1e-3, 5e-3),

@@ -10,8 +10,12 @@ use crate::npy::Array;
 use crate::pte::Pte;
 
 /// Part of a model's name, absolute, relative and Frobenius tolerance; the first that matches holds.
-const TOLERANCES: &[(&str, f64, f64, f64)] =
-    &[("8da4w_dyn_fp16", 0.0, 0.0, 2.5e-2), ("fp16", 2e-3, 1e-2, 5e-3), ("8da4w", 1e-3, 1e-3, 5e-3), ("", 1e-4, 1e-3, 0.0)];
+const TOLERANCES: &[(&str, f64, f64, f64)] = &[
+    ("8da4w_dyn_fp16", 0.0, 0.0, 2.5e-2),
+    ("fp16", 2e-3, 1e-2, 5e-3),
+    ("8da4w", 1e-3, 1e-3, 5e-3),
+    ("", 1e-4, 1e-3, 0.0),
+];
 
 /// Runs every model below `folder` whose name contains one of `names`; prints a line each, and the counts.
 pub fn check(folder: &Path, names: &[String]) -> Result<bool> {

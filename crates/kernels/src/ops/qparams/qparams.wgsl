@@ -1,6 +1,7 @@
 // One workgroup for four rows, whose zero points share a word.
 #import elem
 #import reduce
+#import qparams
 #ifdef SCALES_F16
 #enable f16
 alias scale_t = f16;
@@ -15,39 +16,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<elem>;
 @group(0) @binding(2) var<storage, read_write> scales: array<scale_t>;
 @group(0) @binding(3) var<storage, read_write> zeros: array<u32>;
-
-const SMALLEST = 6.1e-5;
-
-struct QParams {
-    scale: f32,
-    zero: i32,
-}
-
-// Range from the smallest to the largest element and zero, in 255 steps; tiny steps are widened to SMALLEST.
-fn choose(lowest: f32, highest: f32) -> QParams {
-    var low = min(lowest, 0.0);
-    var high = max(highest, 0.0);
-    var scale = (high - low) / 255.0;
-    if scale == 0.0 { scale = 0.1; }
-    if scale < SMALLEST {
-        let old = scale;
-        scale = SMALLEST;
-        if low == 0.0 {
-            high = scale * 255.0;
-        } else if high == 0.0 {
-            low = -scale * 255.0;
-        } else {
-            low *= SMALLEST / old;
-            high *= SMALLEST / old;
-        }
-    }
-    let from_low = -128.0 - low / scale;
-    let from_high = 127.0 - high / scale;
-    let low_error = 128.0 - abs(low / scale);
-    let high_error = 127.0 - abs(high / scale);
-    let zero = select(from_high, from_low, low_error < high_error);
-    return QParams(scale, i32(round(clamp(zero, -128.0, 127.0))));
-}
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
@@ -65,8 +33,8 @@ fn main(ids: Ids) {
         }
         let lowest = workgroup_min(low, ids);
         let highest = workgroup_max(high, ids);
-        let q = choose(lowest, highest);
-        packed = insertBits(packed, bitcast<u32>(q.zero), 8u * r, 8u);
+        let q = choose_qparams(lowest, highest);
+        packed = insertBits(packed, bitcast<u32>(i32(q.zero)), 8u * r, 8u);
         if ids.lid == 0u && first + r < p.rows { scales[row] = scale_t(q.scale); }
     }
     if ids.lid == 0u { zeros[first / 4u] = packed; }

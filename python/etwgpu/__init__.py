@@ -19,7 +19,7 @@ USAGE = """etwgpu: run ExecuTorch programs on the GPU through wgpu
   etwgpu explain MODEL.pte [--shape ...]        the route that each step takes, and why not another
   etwgpu knobs                                  every setting and its value
   etwgpu check MODELS_DIR [NAME...]             run models against their goldens, without ExecuTorch
-  etwgpu bench MODEL.pte                        measure a decoder, without ExecuTorch
+  etwgpu bench llm MODEL.pte                    measure a decoder, without ExecuTorch
   etwgpu run MODEL.pte --input X ...            run once through ExecuTorch's runtime
   etwgpu generate MODEL.pte --tokenizer T --prompt P
                                                 generate text through ExecuTorch's LLM runner

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use etwgpu_cli::bench::Bench;
 use etwgpu_cli::look::{self, Look, Usage};
 
 /// Exit code for arguments that make no sense, as clap has it.
@@ -29,23 +30,9 @@ enum Command {
         /// Parts of names; all models without.
         names: Vec<String>,
     },
-    /// Measures a decoder.
-    Bench {
-        /// Exported decoder with inputs tokens and position.
-        model: PathBuf,
-        /// Prompt lengths.
-        #[arg(long, value_delimiter = ',', default_value = "128,512")]
-        prefill: Vec<i32>,
-        /// Context lengths at which decoding is measured.
-        #[arg(long, value_delimiter = ',', default_value = "128,512")]
-        context: Vec<i32>,
-        /// Decode steps a context length.
-        #[arg(long, default_value_t = 50)]
-        steps: usize,
-        /// Print the time of every kernel.
-        #[arg(long)]
-        profile: bool,
-    },
+    /// Measures speed without ExecuTorch around it.
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 fn main() -> ExitCode {
@@ -69,10 +56,7 @@ fn run(command: Command) -> Result<bool> {
             result.map(|()| true)
         }
         Command::Check { models, names } => etwgpu_cli::check::check(&models, &names),
-        Command::Bench { model, prefill, context, steps, profile } => {
-            let options = etwgpu_cli::bench::Options { prefill, context, steps, profile };
-            etwgpu_cli::bench::llm(&model, &options).map(|()| true)
-        }
+        Command::Bench(bench) => etwgpu_cli::bench::run(&bench).map(|()| true),
     }
 }
 

@@ -1,33 +1,42 @@
 //! Decoder speed without ExecuTorch around it, and where the time goes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use etwgpu_graph::Graph;
 use etwgpu_runtime::{Knobs, Session, analyse};
 
+use super::median;
 use crate::host::Arguments;
 use crate::npy::Array;
 use crate::pte::Pte;
 
 /// What to measure.
+#[derive(Args)]
 pub struct Options {
+    /// Exported decoder with inputs tokens and position.
+    model: PathBuf,
     /// Prompt lengths.
-    pub prefill: Vec<i32>,
+    #[arg(long, value_delimiter = ',', default_value = "128,512")]
+    prefill: Vec<i32>,
     /// Context lengths at which decoding is measured.
-    pub context: Vec<i32>,
+    #[arg(long, value_delimiter = ',', default_value = "128,512")]
+    context: Vec<i32>,
     /// Decode steps a context length.
-    pub steps: usize,
+    #[arg(long, default_value_t = 50)]
+    steps: usize,
     /// Print the time of every kernel.
-    pub profile: bool,
+    #[arg(long)]
+    profile: bool,
 }
 
 /// Measures a decoder whose inputs are tokens `[1, S]` and a position `[1]`.
-pub fn llm(model: &Path, options: &Options) -> Result<()> {
+pub(super) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
-    let pte = Pte::open(model)?;
+    let pte = Pte::open(&options.model)?;
     let program = pte.program()?;
     let [delegate] = &program.methods.first().context("no method")?.delegates[..] else {
         bail!("not one delegate")
@@ -67,19 +76,14 @@ pub fn llm(model: &Path, options: &Options) -> Result<()> {
             1.0 / median,
             median * 1e6,
             mean * 1e6,
-            self::median(&mut host) * 1e6,
-            self::median(&mut ahead) * 1e6
+            super::median(&mut host) * 1e6,
+            super::median(&mut ahead) * 1e6
         );
         if options.profile {
             print_profile(&mut session, &graph, context + 1, 1)?;
         }
     }
     Ok(())
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn arguments(graph: &Graph, position: i32, length: i32) -> Arguments {

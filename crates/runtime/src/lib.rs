@@ -2,6 +2,7 @@
 
 mod convert;
 mod device;
+mod host;
 mod knobs;
 mod load;
 mod session;
@@ -10,7 +11,8 @@ mod weights;
 
 pub use device::{adapter_info_json, gpu, is_available};
 pub use etwgpu_graph::WeightSource;
+pub use host::{HostArg, HostCall};
 pub use knobs::{KNOBS, Knob, Knobs, get_option, set_option};
 pub use load::{Model, analyse};
-pub use session::{HostArg, HostCall, Profile, Session};
+pub use session::{Profile, Session};
 pub use status::{Error, code};

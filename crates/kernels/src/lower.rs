@@ -79,6 +79,13 @@ pub struct Planner<'a> {
     pub options: &'a LowerOptions,
 }
 
+impl Planner<'_> {
+    /// Whether the caller switched a route or a fusion off.
+    pub(crate) fn avoids(&self, name: &str) -> bool {
+        self.options.avoid.iter().any(|avoided| avoided == name)
+    }
+}
+
 /// Records the work of every node for these live sizes.
 pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> {
     let mut lowered = Lowered { fused: vec![false; planner.groups.len()], ..Lowered::default() };
@@ -146,8 +153,8 @@ fn decide_group(planner: &Planner<'_>, live: &Live, index: usize, fused: &mut [b
     }
     let last = nodes.last().copied().unwrap_or(index);
     let cx = NodeCx { graph: planner.graph, live, index: last };
-    let avoided = planner.options.avoid.iter().any(|name| name == group.name());
-    let fit = if avoided { Err("switched off".into()) } else { group.fits(&cx, planner.caps) };
+    let avoided = planner.avoids(group.name());
+    let fit = if avoided { Err("switched off".into()) } else { group.fits(&cx, planner) };
     fused[number] = fit.is_ok();
     vec![Considered { route: group.name(), refusal: fit.err() }]
 }
@@ -293,6 +300,11 @@ impl Lower<'_> {
         self.planner.caps
     }
 
+    /// What lowering knows besides the live sizes.
+    pub(crate) fn planner(&self) -> &Planner<'_> {
+        self.planner
+    }
+
     /// Binds a tensor for reading.
     pub fn read(&mut self, arg: &TensorArg) -> Binding {
         self.bind(arg, Access::Read)
@@ -410,7 +422,7 @@ impl Lower<'_> {
         let is_preferred = |r: &&Route<P>| options.prefer.iter().any(|name| name == r.name);
         let (first, rest): (Vec<_>, Vec<_>) = routes.iter().partition(is_preferred);
         for route in first.into_iter().chain(rest) {
-            let avoided = options.avoid.iter().any(|name| name == route.name);
+            let avoided = self.planner.avoids(route.name);
             let fit =
                 if avoided { Err("switched off".into()) } else { (route.fits)(problem, self.planner.caps) };
             let refusal = fit.err();

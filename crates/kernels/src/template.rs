@@ -20,7 +20,9 @@ const MODULES: &[(&str, &str)] = &[
     ("grid", include_str!("../wgsl/grid.wgsl")),
     ("operands", include_str!("../wgsl/operands.wgsl")),
     ("packed", include_str!("../wgsl/packed.wgsl")),
+    ("products", include_str!("../wgsl/products.wgsl")),
     ("qparams", include_str!("../wgsl/qparams.wgsl")),
+    ("quantised_rows", include_str!("../wgsl/quantised_rows.wgsl")),
     ("reduce", include_str!("../wgsl/reduce.wgsl")),
     ("splits", include_str!("../wgsl/splits.wgsl")),
 ];

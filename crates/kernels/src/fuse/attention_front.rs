@@ -4,11 +4,11 @@
 use etwgpu_graph::ValueId;
 use etwgpu_record::Caps;
 
-use super::linears::{self, Linears};
+use super::linears::{self, Linears, record_nodes};
 use super::{Fused, View};
 use crate::args::{NodeCx, OpError};
-use crate::lower::Lower;
-use crate::ops::linear::gemv::{Epilogue, RopeCache};
+use crate::lower::{Lower, Planner};
+use crate::ops::linear::joint::{Epilogue, RopeCache};
 use crate::ops::{rope, sdpa};
 use crate::route::{Refusal, require};
 
@@ -63,6 +63,17 @@ impl AttentionFront {
             symbolic_start: if self.halves { rope.symbolic(4) } else { None },
         }))
     }
+
+    /// Whether one launch can do everything up to the caches.
+    fn fits_all(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+        let epilogue = self.epilogue(cx).map_err(|e| e.to_string())?;
+        if let Epilogue::RopeCache(rope) = &epilogue {
+            require(rope.q_out.dims[0] == 1, "more than one sequence")?;
+            require(rope.head_dim % 4 == 0, "the head dimension is not a multiple of 4")?;
+            require(!rope.halves || rope.cos.width() == rope.head_dim, "only part of each head is rotated")?;
+        }
+        self.linears.fits_all(cx, caps, epilogue)
+    }
 }
 
 impl Fused for AttentionFront {
@@ -81,20 +92,25 @@ impl Fused for AttentionFront {
         vec![self.result]
     }
 
-    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
-        let epilogue = self.epilogue(cx).map_err(|e| e.to_string())?;
-        if let Epilogue::RopeCache(rope) = &epilogue {
-            require(rope.q_out.dims[0] == 1, "more than one sequence")?;
-            require(rope.head_dim % 4 == 0, "the head dimension is not a multiple of 4")?;
-            require(!rope.halves || rope.cos.width() == rope.head_dim, "only part of each head is rotated")?;
-        }
-        self.linears.fits(cx, caps, epilogue)
+    fn fits(&self, cx: &NodeCx<'_>, planner: &Planner<'_>) -> Result<(), Refusal> {
+        let Err(refusal) = self.fits_all(cx, planner.caps) else { return Ok(()) };
+        let outs = self.linears.outs(cx).map_err(|e| e.to_string())?;
+        let products = self.linears.fits_products(cx, planner, Epilogue::Store(outs));
+        products.map_err(|products| format!("{refusal}; the projections alone: {products}").into())
     }
 
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
-        let epilogue = self.epilogue(&lower.cx)?;
-        self.linears.gemv(&lower.cx, epilogue)?.record(lower, "norm_qkv_rope_cache")?;
-        lower.cx = lower.cx.at(self.attention);
+        let cx = lower.cx;
+        let in_one = self.fits_all(&cx, lower.caps());
+        lower.consider("norm_qkv_rope_cache", in_one.clone());
+        if in_one.is_err() {
+            let outs = self.linears.outs(&cx)?;
+            self.linears.record_products(lower, Epilogue::Store(outs), "qkv_coop")?;
+            return record_nodes(lower, &[self.rope, self.attention]);
+        }
+        let epilogue = self.epilogue(&cx)?;
+        self.linears.record_all(lower, epilogue, "norm_qkv_rope_cache")?;
+        lower.cx = cx.at(self.attention);
         sdpa::attend_cached(lower)
     }
 }

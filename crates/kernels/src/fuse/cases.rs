@@ -218,7 +218,13 @@ pub fn all() -> Vec<Case> {
         let plain = Decoder { norm: false, ..base };
         let biased = Decoder { bias: true, width: 96, ..base };
         let wide = Decoder { width: 2080, seq: 2, ..base };
-        for at in [plain, biased, wide] {
+        // Long enough for whole matrices; the deep one shares out K.
+        let long = Decoder { seq: 20, bound: 24, ..base };
+        // A normalised row may lie on the other side of a quantisation step than in double precision.
+        let deep = Decoder { width: 2048, bias: true, norm: !dynamic, ..long };
+        cases.extend([long.layers(3, true), long.attention(4, 2, 16, 7, None)]);
+        cases.extend([long.attention(2, 2, 32, 0, Some(32)), deep.layers(3, false)]);
+        for at in [plain, biased, wide, long, deep] {
             cases.extend([at.layers(2, true), at.swiglu(true, false), at.residual(true)]);
         }
         cases.extend([plain.attention(8, 1, 64, 0, None), biased.attention(4, 4, 8, 39, Some(8))]);

@@ -5,9 +5,9 @@ use etwgpu_record::Caps;
 
 use super::{Fused, View};
 use crate::args::{NodeCx, OpError, TensorArg};
-use crate::lower::{Lower, record_node};
-use crate::ops::linear::gemv::{Epilogue, Gemv, Norm, Quantise, Segment, fits_shape};
-use crate::ops::linear::{Problem, Weights};
+use crate::lower::{Lower, Planner, record_node};
+use crate::ops::linear::joint::{Epilogue, Joint, Norm, Quantise, Segment};
+use crate::ops::linear::{Problem, coop, gemv};
 use crate::ops::{linear, qparams, rms_norm};
 use crate::route::{Refusal, require};
 
@@ -73,15 +73,45 @@ impl Linears {
         nodes
     }
 
-    /// Whether the products fit one launch; the number of buffers is checked with the launch itself.
-    pub(super) fn fits(&self, cx: &NodeCx<'_>, caps: &Caps, epilogue: Epilogue) -> Result<(), Refusal> {
-        let gemv = self.gemv(cx, epilogue).map_err(|e| e.to_string())?;
-        for segment in &gemv.segments {
-            fits_shape(gemv.m, gemv.k, segment.group, caps)?;
-        }
-        let rounds = matches!(gemv.quantise, Quantise::Here) && gemv.x.dtype != etwgpu_graph::DType::F32;
-        require(!rounds, "quantisation parameters are rounded to f16")?;
-        require(gemv.buffers() <= caps.max_storage_buffers, "too many buffers for one launch")
+    /// Whether one launch can do everything.
+    pub(super) fn fits_all(&self, cx: &NodeCx<'_>, caps: &Caps, epilogue: Epilogue) -> Result<(), Refusal> {
+        let joint = self.joint(cx, epilogue).map_err(|e| e.to_string())?;
+        gemv::fits_joint(&joint, caps)
+    }
+
+    /// Whether the products fit one launch, behind the nodes that come before them.
+    pub(super) fn fits_products(
+        &self,
+        cx: &NodeCx<'_>,
+        planner: &Planner<'_>,
+        epilogue: Epilogue,
+    ) -> Result<(), Refusal> {
+        require(!planner.avoids(coop::NAME), "the route for products is switched off")?;
+        let joint = self.products(cx, epilogue).map_err(|e| e.to_string())?;
+        coop::fits_joint(&joint, planner.caps)
+    }
+
+    /// Records everything in one launch.
+    pub(super) fn record_all(
+        &self,
+        lower: &mut Lower<'_>,
+        epilogue: Epilogue,
+        label: &'static str,
+    ) -> Result<(), OpError> {
+        let joint = self.joint(&lower.cx, epilogue)?;
+        gemv::record_joint(lower, &joint, label)
+    }
+
+    /// Records what comes before the products, and those in one launch.
+    pub(super) fn record_products(
+        &self,
+        lower: &mut Lower<'_>,
+        epilogue: Epilogue,
+        label: &'static str,
+    ) -> Result<(), OpError> {
+        self.record_inputs(lower)?;
+        let joint = self.products(&lower.cx, epilogue)?;
+        coop::record_joint(lower, &joint, label)
     }
 
     /// Records what comes before the layers as nodes of their own.
@@ -90,23 +120,32 @@ impl Linears {
         record_nodes(lower, &before)
     }
 
-    /// The launch for the live sizes.
-    pub(super) fn gemv(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Gemv, OpError> {
-        let problems =
-            self.layers.iter().map(|&l| Problem::quantised(&cx.at(l))).collect::<Result<Vec<_>, _>>()?;
+    fn problems(&self, cx: &NodeCx<'_>) -> Result<Vec<Problem>, OpError> {
+        self.layers.iter().map(|&l| Problem::quantised(&cx.at(l))).collect()
+    }
+
+    /// All of it at the live sizes.
+    fn joint(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Joint, OpError> {
+        let mut joint = self.products(cx, epilogue)?;
+        if let Some(node) = self.norm {
+            joint.x = cx.at(node).tensor(0)?;
+            joint.norm = Some(norm_of(&cx.at(node))?);
+        }
+        joint.quantise = if self.qparams.is_empty() { Quantise::No } else { Quantise::Here };
+        Ok(joint)
+    }
+
+    /// The products alone. Every layer's parameters were chosen from the same rows, so the first one's serve all.
+    fn products(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Joint, OpError> {
+        let problems = self.problems(cx)?;
         let Some(first) = problems.first() else { return Err(crate::invalid!("a fusion without layers")) };
-        let norm = self.norm.map(|n| norm_of(&cx.at(n))).transpose()?;
-        let x = match self.norm {
-            Some(node) => cx.at(node).tensor(0)?,
-            None => first.x.clone(),
-        };
-        Ok(Gemv {
+        Ok(Joint {
             m: first.m,
             k: first.k,
-            x,
-            norm,
-            quantise: if self.qparams.is_empty() { Quantise::No } else { Quantise::Here },
-            segments: problems.iter().map(segment).collect::<Result<_, _>>()?,
+            x: first.x.clone(),
+            norm: None,
+            quantise: first.dynamic.clone().map_or(Quantise::No, Quantise::Given),
+            segments: problems.iter().map(Segment::of).collect::<Result<_, _>>()?,
             epilogue,
         })
     }
@@ -130,19 +169,6 @@ pub(super) fn record_nodes(lower: &mut Lower<'_>, nodes: &[usize]) -> Result<(),
 
 fn norm_of(cx: &NodeCx<'_>) -> Result<Norm, OpError> {
     Ok(Norm { weight: cx.tensor(1)?, eps: rms_norm::epsilon(cx)? })
-}
-
-fn segment(problem: &Problem) -> Result<Segment, OpError> {
-    let Weights::Q4 { group, scales } = &problem.weights else {
-        return Err(crate::unsupported!("weights are not 4-bit"));
-    };
-    Ok(Segment {
-        n: problem.n,
-        group: *group,
-        weight: problem.weight.clone(),
-        scales: scales.clone(),
-        bias: problem.bias.clone(),
-    })
 }
 
 /// A normalisation, or quantisation, and the layers behind it.
@@ -187,14 +213,24 @@ impl Fused for NormLinears {
         self.results.clone()
     }
 
-    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal> {
+    fn fits(&self, cx: &NodeCx<'_>, planner: &Planner<'_>) -> Result<(), Refusal> {
         let outs = self.linears.outs(cx).map_err(|e| e.to_string())?;
-        self.linears.fits(cx, caps, Epilogue::Store(outs))
+        let epilogue = Epilogue::Store(outs);
+        let Err(refusal) = self.linears.fits_all(cx, planner.caps, epilogue.clone()) else { return Ok(()) };
+        // A single layer gains nothing from a launch of its own kind.
+        let several = self.linears.layers.len() > 1;
+        if several { self.linears.fits_products(cx, planner, epilogue) } else { Err(refusal) }
     }
 
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
-        let outs = self.linears.outs(&lower.cx)?;
+        let cx = lower.cx;
+        let epilogue = Epilogue::Store(self.linears.outs(&cx)?);
+        let in_one = self.linears.fits_all(&cx, lower.caps(), epilogue.clone());
         let label = if self.linears.has_norm() { "norm_linears" } else { "linears" };
-        self.linears.gemv(&lower.cx, Epilogue::Store(outs))?.record(lower, label)
+        lower.consider(label, in_one.clone());
+        match in_one {
+            Ok(()) => self.linears.record_all(lower, epilogue, label),
+            Err(_) => self.linears.record_products(lower, epilogue, "linears_coop"),
+        }
     }
 }

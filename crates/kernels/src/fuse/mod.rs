@@ -12,10 +12,9 @@ mod swiglu;
 mod view;
 
 use etwgpu_graph::{Graph, ValueId};
-use etwgpu_record::Caps;
 
 use crate::args::{NodeCx, OpError};
-use crate::lower::Lower;
+use crate::lower::{Lower, Planner};
 use crate::route::Refusal;
 use crate::storage::Storage;
 pub(crate) use view::View;
@@ -29,7 +28,7 @@ pub trait Fused: Send + Sync {
     /// Values that it provides; whatever else its nodes compute must not be read by others.
     fn results(&self) -> Vec<ValueId>;
     /// Whether it can run fused at these sizes on this device. `cx` stands at the last node.
-    fn fits(&self, cx: &NodeCx<'_>, caps: &Caps) -> Result<(), Refusal>;
+    fn fits(&self, cx: &NodeCx<'_>, planner: &Planner<'_>) -> Result<(), Refusal>;
     /// Records the fused work.
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError>;
 }

@@ -1,14 +1,13 @@
 //! A linear layer and the addition behind it.
 
 use etwgpu_graph::ValueId;
-use etwgpu_record::Caps;
 
 use super::linears::{self, Linears};
 use super::{Fused, View};
 use crate::args::{NodeCx, OpError};
-use crate::lower::Lower;
+use crate::lower::{Lower, Planner};
 use crate::ops::binary;
-use crate::ops::linear::gemv::Epilogue;
+use crate::ops::linear::joint::Epilogue;
 use crate::ops::linear::{Problem, ROUTES};
 use crate::route::{Refusal, require};
 
@@ -68,7 +67,7 @@ impl Fused for Residual {
         vec![self.result]
     }
 
-    fn fits(&self, cx: &NodeCx<'_>, _caps: &Caps) -> Result<(), Refusal> {
+    fn fits(&self, cx: &NodeCx<'_>, _planner: &Planner<'_>) -> Result<(), Refusal> {
         let epilogue = self.epilogue(cx).map_err(|e| e.to_string())?;
         let product = self.linears.outs(cx).map_err(|e| e.to_string())?;
         if let (Epilogue::Residual { residual, out }, [product]) = (&epilogue, &product[..]) {
@@ -84,10 +83,10 @@ impl Fused for Residual {
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
         let cx = lower.cx;
         let epilogue = self.epilogue(&cx)?;
-        let in_one = self.linears.fits(&cx, lower.caps(), epilogue.clone());
+        let in_one = self.linears.fits_all(&cx, lower.caps(), epilogue.clone());
         lower.consider("linear_residual", in_one.clone());
         if in_one.is_ok() {
-            return self.linears.gemv(&cx, epilogue)?.record(lower, "linear_residual");
+            return self.linears.record_all(lower, epilogue, "linear_residual");
         }
         let add = cx.at(self.add);
         let (residual, out) = (add.tensor(self.other)?, add.out(0)?);

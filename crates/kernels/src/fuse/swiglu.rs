@@ -1,13 +1,12 @@
 //! Gate, activation and product of a gated feed-forward: `silu(x·G) * (x·U)`.
 
 use etwgpu_graph::ValueId;
-use etwgpu_record::Caps;
 
 use super::linears::{self, Linears};
 use super::{Fused, View};
 use crate::args::{NodeCx, OpError, TensorArg};
-use crate::lower::Lower;
-use crate::ops::linear::gemv::Epilogue;
+use crate::lower::{Lower, Planner};
+use crate::ops::linear::joint::Epilogue;
 use crate::ops::{binary, unary};
 use crate::route::{Refusal, require};
 
@@ -59,7 +58,7 @@ impl Fused for SwiGlu {
         vec![self.result]
     }
 
-    fn fits(&self, cx: &NodeCx<'_>, _caps: &Caps) -> Result<(), Refusal> {
+    fn fits(&self, cx: &NodeCx<'_>, _planner: &Planner<'_>) -> Result<(), Refusal> {
         let out = cx.at(self.elementwise[2]).out(0).map_err(|e| e.to_string())?;
         let outs = self.linears.outs(cx).map_err(|e| e.to_string())?;
         let same = |t: &TensorArg| t.numel() == out.numel() && t.dtype == out.dtype;
@@ -69,10 +68,16 @@ impl Fused for SwiGlu {
     fn record(&self, lower: &mut Lower<'_>) -> Result<(), OpError> {
         let cx = lower.cx;
         let out = cx.at(self.elementwise[2]).out(0)?;
-        let in_one = self.linears.fits(&cx, lower.caps(), Epilogue::SwiGlu(out.clone()));
+        let epilogue = Epilogue::SwiGlu(out.clone());
+        let in_one = self.linears.fits_all(&cx, lower.caps(), epilogue.clone());
         lower.consider("norm_swiglu", in_one.clone());
         if in_one.is_ok() {
-            return self.linears.gemv(&cx, Epilogue::SwiGlu(out))?.record(lower, "norm_swiglu");
+            return self.linears.record_all(lower, epilogue, "norm_swiglu");
+        }
+        let products = self.linears.fits_products(&cx, lower.planner(), epilogue.clone());
+        lower.consider("swiglu_coop", products.clone());
+        if products.is_ok() {
+            return self.linears.record_products(lower, epilogue, "swiglu_coop");
         }
         linears::record_nodes(lower, &self.linears.nodes())?;
         let outs = self.linears.outs(&cx)?;

@@ -9,9 +9,10 @@ pub mod cases;
 #[cfg(feature = "reference")]
 pub mod reference;
 
-mod coop;
+pub(crate) mod coop;
 mod gemm;
 pub(crate) mod gemv;
+pub(crate) mod joint;
 mod operands;
 mod rows;
 
@@ -60,7 +61,7 @@ pub const DYNAMIC_Q8_Q4: OpDef = OpDef::kernel(
 /// Ways to run a linear layer, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "linear.gemv", fits: gemv::fits, record: gemv::record },
-    Route { name: "linear.coop", fits: coop::fits, record: coop::record },
+    Route { name: coop::NAME, fits: coop::fits, record: coop::record },
     Route { name: "linear.gemm", fits: gemm::fits, record: gemm::record },
     Route { name: "linear.rows", fits: |_, _| Ok(()), record: rows::record },
 ];
@@ -100,7 +101,7 @@ pub struct Problem {
     pub(crate) x: TensorArg,
     pub(crate) weight: TensorArg,
     pub(crate) bias: Option<TensorArg>,
-    dynamic: Option<DynamicQ8>,
+    pub(crate) dynamic: Option<DynamicQ8>,
     /// What is added to the product.
     residual: Option<TensorArg>,
     /// Where the result goes, if not to the node's output.
@@ -218,13 +219,8 @@ impl Problem {
         self
     }
 
-    /// Template and bindings of the operands that `operands.wgsl` names.
-    fn operands(
-        &self,
-        lower: &mut Lower<'_>,
-        label: &'static str,
-        text: &'static str,
-    ) -> Result<(Template, Vec<Binding>), OpError> {
+    /// Where the result goes.
+    fn output(&self, lower: &Lower<'_>) -> Result<TensorArg, OpError> {
         let out = match &self.out {
             Some(out) => out.clone(),
             None => lower.cx.out(0)?,
@@ -232,6 +228,17 @@ impl Problem {
         if out.dtype != self.x.dtype {
             return Err(unsupported!("{:?} activations into {:?}", self.x.dtype, out.dtype));
         }
+        Ok(out)
+    }
+
+    /// Template and bindings of the operands that `operands.wgsl` names.
+    fn operands(
+        &self,
+        lower: &mut Lower<'_>,
+        label: &'static str,
+        text: &'static str,
+    ) -> Result<(Template, Vec<Binding>), OpError> {
+        let out = self.output(lower)?;
         let template = Template::new(label, text)
             .flag("F16", float_is_half(self.x.dtype)?)
             .flag("ANY_F16", self.floats().any(|t| t.dtype == DType::F16))

@@ -200,6 +200,8 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
             .then_some(Subgroups { min: info.subgroup_min_size, max: info.subgroup_max_size }),
         f16: features.contains(wgpu::Features::SHADER_F16),
         coop_matrix: has_coop_16 && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        // Shading languages of these have them; elsewhere they are made of many instructions.
+        packed_dot: matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,

@@ -17,6 +17,8 @@ const MODULES: &[(&str, &str)] = &[
     ("cache_elem", include_str!("../wgsl/cache_elem.wgsl")),
     ("coords", include_str!("../wgsl/coords.wgsl")),
     ("elem", include_str!("../wgsl/elem.wgsl")),
+    ("gemv_float", include_str!("../wgsl/gemv_float.wgsl")),
+    ("gemv_packed", include_str!("../wgsl/gemv_packed.wgsl")),
     ("grid", include_str!("../wgsl/grid.wgsl")),
     ("operands", include_str!("../wgsl/operands.wgsl")),
     ("packed", include_str!("../wgsl/packed.wgsl")),

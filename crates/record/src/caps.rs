@@ -30,6 +30,8 @@ pub struct Caps {
     pub f16: bool,
     /// 16×16×16 cooperative matrices with `f16` operands and `f32` accumulators.
     pub coop_matrix: bool,
+    /// Dot products of four bytes as instructions.
+    pub packed_dot: bool,
     /// Timestamps at pass boundaries.
     pub timestamps: bool,
     /// Largest storage binding, bytes.
@@ -62,6 +64,7 @@ impl Caps {
             subgroups: None,
             f16: false,
             coop_matrix: false,
+            packed_dot: false,
             timestamps: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
@@ -82,6 +85,7 @@ impl Caps {
             name: "lavapipe".into(),
             subgroups: Some(Subgroups { min: 8, max: 8 }),
             f16: true,
+            packed_dot: true,
             timestamps: true,
             max_buffer: 2 << 30,
             max_storage_buffers: 32,
@@ -101,6 +105,7 @@ impl Caps {
             subgroups: Some(Subgroups { min: 32, max: 32 }),
             f16: true,
             coop_matrix: true,
+            packed_dot: true,
             timestamps: true,
             max_binding: (2 << 30) - 4,
             max_buffer: 4 << 30,
@@ -118,6 +123,7 @@ impl Caps {
         Self {
             name: "apple".into(),
             coop_matrix: false,
+            packed_dot: false,
             max_workgroup_memory: 32 << 10,
             max_storage_buffers: 31,
             storage_align: 32,
@@ -127,12 +133,14 @@ impl Caps {
 
     /// An AMD-like GPU: 64-wide subgroups.
     pub fn amd64() -> Self {
-        Self { name: "amd64".into(), subgroups: Some(Subgroups { min: 64, max: 64 }), ..Self::apple() }
+        let subgroups = Some(Subgroups { min: 64, max: 64 });
+        Self { name: "amd64".into(), subgroups, packed_dot: true, ..Self::apple() }
     }
 
     /// An Intel-like GPU, whose subgroups vary between 8 and 32.
     pub fn intel() -> Self {
-        Self { name: "intel".into(), subgroups: Some(Subgroups { min: 8, max: 32 }), ..Self::apple() }
+        let subgroups = Some(Subgroups { min: 8, max: 32 });
+        Self { name: "intel".into(), subgroups, packed_dot: true, ..Self::apple() }
     }
 
     /// Every preset; planning tests walk them.

@@ -36,6 +36,30 @@ pub fn compare(got: &Array, want: &Array) -> Result<(), String> {
     compare_within(Tolerance::of(want.dtype), got, want)
 }
 
+/// Largest relative Frobenius error where operands or results in between are rounded to `f16`.
+const ROUNDED: f64 = 1e-3;
+
+/// Largest error of one element there, relative to the root mean square.
+const ROUNDED_ELEMENT: f64 = 1e-2;
+
+/// Compares as a whole, for kernels that round to `f16` what the reference does not, or at other places.
+pub fn compare_rounded(got: &Array, want: &Array) -> Result<(), String> {
+    if compare_within(Tolerance::of(DType::F16), got, want).is_ok() {
+        return Ok(());
+    }
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let size = norm(&mut want.values.iter().copied());
+    let error = norm(&mut got.values.iter().zip(&want.values).map(|(g, w)| g - w)) / size;
+    let rms = size / (want.values.len() as f64).sqrt();
+    let abs = ROUNDED_ELEMENT * rms;
+    let each = compare_within(Tolerance { abs, rel: ROUNDED_ELEMENT }, got, want);
+    match each {
+        Ok(()) if error <= ROUNDED => Ok(()),
+        Ok(()) => Err(format!("relative Frobenius error {error:.1e}")),
+        Err(text) => Err(format!("{text}; relative Frobenius error {error:.1e}, root mean square {rms:.3}")),
+    }
+}
+
 /// Compares element by element; the error names the first wrong element and how many there are.
 pub fn compare_within(tolerance: Tolerance, got: &Array, want: &Array) -> Result<(), String> {
     if got.dims != want.dims || got.dtype != want.dtype {
@@ -73,6 +97,19 @@ mod tests {
         assert!(!ok(DType::I32, 1001.0, 1000.0));
         assert!(!ok(DType::F32, f64::NAN, 0.0) && ok(DType::F32, f64::NAN, f64::NAN));
         assert!(ok(DType::F32, f64::INFINITY, f64::INFINITY) && !ok(DType::F32, f64::INFINITY, 1.0));
+    }
+
+    #[test]
+    fn rounding_may_move_every_element_a_little_but_none_far() {
+        let want: Vec<f64> = (0..100).map(|i| f64::from(i % 10)).collect();
+        let moved = |by: f64| want.iter().map(|w| w + by).collect::<Vec<_>>();
+        let ok = |got: &[f64]| compare_rounded(&array(DType::F32, got), &array(DType::F32, &want)).is_ok();
+        assert!(ok(&moved(5e-3)) && !ok(&moved(2e-2)));
+        let mut far = want.clone();
+        far[10] = 0.1;
+        assert!(!ok(&far));
+        far[10] = f64::NAN;
+        assert!(!ok(&far));
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Fused for AttentionFront {
         let in_one = self.fits_all(&cx, lower.caps());
         lower.consider("norm_qkv_rope_cache", in_one.clone());
         if in_one.is_err() {
+            lower.consider("qkv_coop", Ok(()));
             let outs = self.linears.outs(&cx)?;
             self.linears.record_products(lower, Epilogue::Store(outs), "qkv_coop")?;
             return record_nodes(lower, &[self.rope, self.attention]);

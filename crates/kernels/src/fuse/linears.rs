@@ -230,7 +230,10 @@ impl Fused for NormLinears {
         lower.consider(label, in_one.clone());
         match in_one {
             Ok(()) => self.linears.record_all(lower, epilogue, label),
-            Err(_) => self.linears.record_products(lower, epilogue, "linears_coop"),
+            Err(_) => {
+                lower.consider("linears_coop", Ok(()));
+                self.linears.record_products(lower, epilogue, "linears_coop")
+            }
         }
     }
 }

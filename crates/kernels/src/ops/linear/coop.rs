@@ -185,6 +185,7 @@ fn record_products(
         .set("TILE_COLUMNS", tile.columns)
         .set("BLOCK_ROWS", tile.rows / tile.subgroup_rows / 16)
         .set("BLOCK_COLUMNS", block_columns)
+        .set("SEGMENTS", joint.segments.len() as u32)
         .set("STEP", step)
         .set("STEPS", layout.steps(joint))
         .set("X_LOADS", tile.rows * step / 4 / wg)

@@ -58,27 +58,6 @@ fn tile_of(wid: vec3<u32>) -> Tile {
     return Tile(0u, N0, m0, wid.x * WIDTH);
 }
 
-fn weight_at(segment: u32, n: u32, k: u32) -> vec2<u32> {
-    let at = n * (K / 16u) + k / 16u;
-#ifdef TWO
-    if segment == 1u { return weight1[at]; }
-#endif
-#ifdef THREE
-    if segment == 2u { return weight2[at]; }
-#endif
-    return weight0[at];
-}
-
-fn scale_at(segment: u32, n: u32, k: u32) -> f32 {
-#ifdef TWO
-    if segment == 1u { return f32(scales1[n * G1 + k / GROUP1]); }
-#endif
-#ifdef THREE
-    if segment == 2u { return f32(scales2[n * G2 + k / GROUP2]); }
-#endif
-    return f32(scales0[n * G0 + k / GROUP0]);
-}
-
 // Operands of the next step on their way from memory.
 #for i X_LOADS
 var<private> next_x{i}: vec4<f32>;
@@ -96,15 +75,29 @@ fn fetch(tile: Tile, k0: u32, lid: u32) {
 #for i W_LOADS
     let column{i} = ({i}u * WG + lid) / PIECES;
     let from_n{i} = min(tile.n0 + column{i} % WIDTH, tile.limit - 1u);
-    let from_k{i} = k0 + lid % PIECES * 16u;
-#ifdef SWIGLU
-    let segment{i} = column{i} / WIDTH;
-#else
-    let segment{i} = tile.segment;
-#endif
-    next_w{i} = weight_at(segment{i}, from_n{i}, from_k{i});
-    next_scale{i} = scale_at(segment{i}, from_n{i}, from_k{i});
 #end
+    let from_k = k0 + lid % PIECES * 16u;
+#ifdef SWIGLU
+#for i W_LOADS
+    let w_at{i} = from_n{i} * (K / 16u) + from_k / 16u;
+    if column{i} < WIDTH {
+        next_w{i} = weight0[w_at{i}];
+        next_scale{i} = f32(scales0[from_n{i} * G0 + from_k / GROUP0]);
+    } else {
+        next_w{i} = weight1[w_at{i}];
+        next_scale{i} = f32(scales1[from_n{i} * G1 + from_k / GROUP1]);
+    }
+#end
+#else
+#for s SEGMENTS
+    if tile.segment == {s}u {
+#for i W_LOADS
+        next_w{i} = weight{s}[from_n{i} * (K / 16u) + from_k / 16u];
+        next_scale{i} = f32(scales{s}[from_n{i} * G{s} + from_k / GROUP{s}]);
+#end
+    }
+#end
+#endif
 }
 
 fn quad_of(word: u32, shift: u32, scale: f32) -> vec4<f16> {

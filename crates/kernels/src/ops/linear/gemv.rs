@@ -92,6 +92,11 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     record_joint(lower, &Joint::single(problem, out)?, "linear_gemv")
 }
 
+/// Whether activations become integers: where dot products of bytes are instructions, and neighbours can exchange.
+fn is_packed(caps: &Caps) -> bool {
+    caps.packed_dot && caps.subgroups.is_some_and(|s| s.min >= 8)
+}
+
 /// Records one launch for all of it.
 pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static str) -> Result<(), OpError> {
     let layout = Layout::of(joint.k, joint.columns(), lower.caps());
@@ -112,7 +117,9 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
         .flag("F16", joint.x.dtype == DType::F16)
         .flag("ANY_F16", joint.uses_f16())
         .flag("SWIGLU", matches!(joint.epilogue, Epilogue::SwiGlu(_)))
-        .flag("SUBGROUPS", lower.caps().subgroups.is_some());
+        .flag("SUBGROUPS", lower.caps().subgroups.is_some())
+        .flag("PACKED", is_packed(lower.caps()))
+        .flag("MANY_ROUNDS", rounds > 1);
     let max_grid = lower.caps().max_grid;
     let mut builder = Builder::new(lower, template);
     builder.read("x", "array<elem4>", &joint.x);
@@ -140,7 +147,7 @@ fn bind_prologue(joint: &Joint, builder: &mut Builder<'_, '_>) {
     match &joint.quantise {
         Quantise::No => {}
         Quantise::Here => builder.with(|t| t.flag("DYNAMIC_Q8", true).flag("QUANTISE_HERE", true)),
-        Quantise::Given(_) => builder.with(|t| t.flag("DYNAMIC_Q8", true)),
+        Quantise::Given(_) => builder.with(|t| t.flag("DYNAMIC_Q8", true).flag("GIVEN_Q8", true)),
     }
     joint.bind_quantised(builder);
 }

@@ -1,0 +1,226 @@
+// Activations of gemv.wgsl as integers, so that packed dot products of bytes do the work: exactly those of 8-bit
+// quantisation, or else 22 bits and a sign relative to the largest of 32 channels, which is single precision. An integer
+// is split into bytes, the top one signed, those below unsigned.
+#ifdef DYNAMIC_Q8
+const TOP = 8u;
+#else
+const TOP = 16u;
+#endif
+
+// A thread's 32 channels: bytes of the even and of the odd ones of each eight, as their nibbles lie in a word.
+#for i 4
+var<private> low_even{i}: u32;
+var<private> low_odd{i}: u32;
+#ifndef DYNAMIC_Q8
+var<private> mid_even{i}: u32;
+var<private> mid_odd{i}: u32;
+#endif
+var<private> top_even{i}: u32;
+var<private> top_odd{i}: u32;
+#end
+// -8 times their sum, since nibbles hold value + 8.
+var<private> offset: i32;
+// What an integer of one stands for, in these channels and in the whole row.
+var<private> unit: f32;
+var<private> row_scale: f32;
+
+fn dot32(w: vec4<u32>, scale: f32) -> f32 {
+    var low = 0u;
+    var mid = 0u;
+    var top = 0;
+#for i 4
+    let even{i} = w[{i}] & 0x0f0f0f0fu;
+    let odd{i} = (w[{i}] >> 4u) & 0x0f0f0f0fu;
+    low += dot4U8Packed(even{i}, low_even{i}) + dot4U8Packed(odd{i}, low_odd{i});
+#ifndef DYNAMIC_Q8
+    mid += dot4U8Packed(even{i}, mid_even{i}) + dot4U8Packed(odd{i}, mid_odd{i});
+#endif
+    top += dot4I8Packed(even{i}, top_even{i}) + dot4I8Packed(odd{i}, top_odd{i});
+#end
+    return scale * unit * f32(offset + i32(low + (mid << 8u)) + (top << TOP));
+}
+
+// What the subgroups found in the row: sum of squares, smallest and largest element.
+var<workgroup> found: array<vec4<f32>, PARTS>;
+// Integers on their way from the lanes that made them to their owners, a part at a time: bytes of the even or of the odd
+// channels of eight, and the sum of four. 32 channels an owner, padded so that owners read from different banks.
+const PITCH = 9u;
+var<workgroup> staged: array<vec4<u32>, OWNERS * PITCH>;
+var<workgroup> units: array<f32, OWNERS>;
+
+fn bytes(first: i32, second: i32, shift: u32) -> u32 {
+    return (bitcast<u32>(first) >> shift & 0xffu) | ((bitcast<u32>(second) >> shift & 0xffu) << 8u);
+}
+
+// Bytes of eight channels, of which this lane and its neighbour hold four each: the even ones for the first lane of the
+// two, the odd ones for the second.
+fn exchange(even: u32, odd: u32, is_first: bool) -> vec2<u32> {
+    let kept = select(odd, even, is_first);
+    let got = subgroupShuffleXor(select(even, odd, is_first), 1u);
+    return vec2(select(got, kept, is_first), select(kept, got, is_first));
+}
+
+fn packed(q: vec4<i32>, ids: Ids) -> vec4<u32> {
+    let is_first = ids.lid % 2u == 0u;
+    let even = bytes(q.x, q.z, 0u) | (bytes(q.x, q.z, 8u) << 16u);
+    let odd = bytes(q.y, q.w, 0u) | (bytes(q.y, q.w, 8u) << 16u);
+    let below = exchange(even, odd, is_first);
+    let low = (below.x & 0xffffu) | (below.y << 16u);
+    let high = (below.x >> 16u) | (below.y & 0xffff0000u);
+    let sum = bitcast<u32>(q.x + q.y + q.z + q.w);
+#ifdef DYNAMIC_Q8
+    return vec4(low, 0u, high, sum);
+#else
+    let above = exchange(bytes(q.x, q.z, 16u), bytes(q.y, q.w, 16u), is_first);
+    return vec4(low, high, above.x | (above.y << 16u), sum);
+#endif
+}
+
+#ifdef DYNAMIC_Q8
+fn integers(v: vec4<f32>, q: QParams) -> vec4<i32> {
+    return vec4<i32>(clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero);
+}
+#else
+// Largest exponent among the 32 channels that eight lanes hold; that of infinity if one is infinite or no number.
+fn shared_exponent(v: vec4<f32>) -> u32 {
+    let bits = bitcast<vec4<u32>>(v) & vec4(0x7fffffffu);
+    var largest = max(max(bits.x, bits.y), max(bits.z, bits.w));
+    largest = max(largest, subgroupShuffleXor(largest, 1u));
+    largest = max(largest, subgroupShuffleXor(largest, 2u));
+    largest = max(largest, subgroupShuffleXor(largest, 4u));
+    // The smallest whose scale is finite.
+    return max(largest & 0x7f800000u, 21u << 23u);
+}
+
+// Below 2^22 in magnitude: the low bits of a float between 2^23 and 2^24 are an integer.
+fn integers(v: vec4<f32>, exponent: u32) -> vec4<i32> {
+    let scale = bitcast<f32>((275u << 23u) - exponent);
+    return bitcast<vec4<i32>>(v * scale + 12582912.0) - vec4(0x4b400000);
+}
+
+fn unit_of(exponent: u32) -> f32 {
+    return bitcast<f32>(select(exponent - (21u << 23u), 0x7fc00000u, exponent == 0x7f800000u));
+}
+#endif
+
+fn least(v: vec4<f32>) -> f32 {
+    return min(min(v.x, v.y), min(v.z, v.w));
+}
+
+// Reads the row and leaves each thread with its channels. A normalisation's factor is left to `row_factor` unless
+// quantisation needs it.
+fn prepare(m: u32, ids: Ids) {
+    let lane = ids.lid % TEAM;
+    let row = m * (K / 4u);
+    const LAST = K / 4u - 1u;
+    var squares = 0.0;
+    var lowest = 0.0;
+    var highest = 0.0;
+#for i LOADS
+    let at{i} = min(ids.lid + {i}u * WG, LAST);
+    // Nothing lies past the row's end.
+    var v{i} = select(vec4(0.0), vec4<f32>(x[row + at{i}]), ids.lid + {i}u * WG <= LAST);
+#end
+#ifdef NORM
+#for i LOADS
+    squares += dot(v{i}, v{i});
+    v{i} *= vec4<f32>(norm_weight[at{i}]);
+#end
+#endif
+#ifdef QUANTISE_HERE
+#for i LOADS
+    lowest = min(lowest, least(v{i}));
+    highest = max(highest, -least(-v{i}));
+#end
+    lowest = subgroupMin(lowest);
+    highest = subgroupMax(highest);
+#endif
+    squares = subgroupAdd(squares);
+    if ids.lane == 0u { found[ids.subgroup] = vec4(squares, lowest, highest, 0.0); }
+#ifdef DYNAMIC_Q8
+#ifdef NORM
+    workgroupBarrier();
+    let norm = norm_factor(ids);
+#for i LOADS
+    v{i} *= norm;
+#end
+#else
+    const norm = 1.0;
+#endif
+#ifdef QUANTISE_HERE
+    workgroupBarrier();
+    for (var s = 0u; s < ids.subgroups; s++) {
+        lowest = min(lowest, found[s].y);
+        highest = max(highest, found[s].z);
+    }
+    let q = choose_qparams(lowest * norm, highest * norm);
+#else
+    let q = given_qparams(m);
+#endif
+    row_scale = q.scale;
+    unit = 1.0;
+#endif
+    offset = 0;
+#for round ROUNDS
+    {
+        let first = {round}u * PER_ROUND;
+#for i LOADS
+        if {i}u / PER_ROUND == {round}u {
+            let to = ({i}u - first) * WG + ids.lid;
+#ifdef DYNAMIC_Q8
+            staged[to / 8u * PITCH + to % 8u] = packed(integers(v{i}, q), ids);
+#else
+            let exponent = shared_exponent(v{i});
+            staged[to / 8u * PITCH + to % 8u] = packed(integers(v{i}, exponent), ids);
+            if to % 8u == 0u { units[to / 8u] = unit_of(exponent); }
+#endif
+        }
+#end
+        workgroupBarrier();
+        if lane / OWNERS == {round}u {
+            let own = lane % OWNERS * PITCH;
+#for i 4
+            let even{i} = staged[own + 2u * {i}u];
+            let odd{i} = staged[own + 2u * {i}u + 1u];
+            low_even{i} = even{i}.x;
+            low_odd{i} = odd{i}.x;
+#ifndef DYNAMIC_Q8
+            mid_even{i} = even{i}.y;
+            mid_odd{i} = odd{i}.y;
+#endif
+            top_even{i} = even{i}.z;
+            top_odd{i} = odd{i}.z;
+            offset -= 8 * bitcast<i32>(even{i}.w + odd{i}.w);
+#end
+#ifndef DYNAMIC_Q8
+            unit = units[lane % OWNERS];
+#endif
+        }
+#ifdef MANY_ROUNDS
+        workgroupBarrier();
+#endif
+    }
+#end
+}
+
+#ifdef NORM
+// After a barrier behind `prepare`'s sums.
+fn norm_factor(ids: Ids) -> f32 {
+    var squares = 0.0;
+    for (var s = 0u; s < ids.subgroups; s++) { squares += found[s].x; }
+    return inverseSqrt(squares / f32(K) + p.eps);
+}
+#endif
+
+// What all products of the row are multiplied by.
+fn row_factor(ids: Ids) -> f32 {
+#ifdef DYNAMIC_Q8
+    return row_scale;
+#else
+#ifdef NORM
+    return norm_factor(ids);
+#else
+    return 1.0;
+#endif
+#endif
+}

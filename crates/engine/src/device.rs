@@ -179,6 +179,7 @@ fn wanted_features(caps: &Caps) -> wgpu::Features {
     let mut features = wgpu::Features::SUBGROUP
         | wgpu::Features::SHADER_F16
         | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::MEMORY_DECORATION_COHERENT
         | wgpu::Features::PIPELINE_CACHE;
     if caps.coop_matrix {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -202,6 +203,7 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
         coop_matrix: has_coop_16 && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         // Shading languages of these have them; elsewhere they are made of many instructions.
         packed_dot: matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12),
+        coherent: features.contains(wgpu::Features::MEMORY_DECORATION_COHERENT),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,

@@ -313,6 +313,8 @@ fn create_buffers(
     let create = |desc: &BufferDesc| match desc {
         BufferDesc::Temp { size: 0 } => Ok(None),
         BufferDesc::Temp { size } => gpu.create_buffer("temp", *size).map(Some),
+        // New buffers hold zeros.
+        BufferDesc::Counters { size } => gpu.create_buffer("counters", *size).map(Some),
         BufferDesc::Input { size, .. } => gpu.create_buffer("input", *size).map(Some),
         BufferDesc::Weight { .. } | BufferDesc::State { .. } => Ok(resident(desc)),
     };

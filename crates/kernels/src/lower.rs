@@ -338,6 +338,13 @@ impl Lower<'_> {
         Binding { buffer, offset: 0, size: padded(size), access: Access::ReadWrite }
     }
 
+    /// Counters of this node alone: zero at first, and its launches leave them so.
+    pub fn counters(&mut self, count: u64) -> Binding {
+        let size = padded(count * 4);
+        let buffer = self.recording.add_buffer(BufferDesc::Counters { size });
+        Binding { buffer, offset: 0, size, access: Access::ReadWrite }
+    }
+
     /// Says that what is recorded depends on the values of symbolic integers, beyond live parameters.
     pub fn follow_integers(&mut self) {
         self.follows_integers = true;

@@ -35,6 +35,7 @@ fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
         ("device", device.clone()),
         ("gpu", Caps { is_cpu: false, ..device.clone() }),
         ("no byte dots", Caps { packed_dot: false, ..device.clone() }),
+        ("not coherent", Caps { coherent: false, ..device.clone() }),
         ("no subgroups", Caps { subgroups: None, ..device.clone() }),
         ("small", small.clone()),
         ("few invocations", Caps { max_invocations: 64, ..small.clone() }),

@@ -15,6 +15,7 @@ fn capabilities(caps: &Caps) -> Capabilities {
     capabilities.set(Capabilities::SHADER_FLOAT16, caps.f16);
     capabilities.set(Capabilities::SUBGROUP, caps.subgroups.is_some());
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, caps.coop_matrix);
+    capabilities.set(Capabilities::MEMORY_DECORATION_COHERENT, caps.coherent);
     capabilities
 }
 

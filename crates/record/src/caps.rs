@@ -32,6 +32,8 @@ pub struct Caps {
     pub coop_matrix: bool,
     /// Dot products of four bytes as instructions.
     pub packed_dot: bool,
+    /// Workgroups of one launch can see what others have written.
+    pub coherent: bool,
     /// Timestamps at pass boundaries.
     pub timestamps: bool,
     /// Largest storage binding, bytes.
@@ -65,6 +67,7 @@ impl Caps {
             f16: false,
             coop_matrix: false,
             packed_dot: false,
+            coherent: false,
             timestamps: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
@@ -86,6 +89,7 @@ impl Caps {
             subgroups: Some(Subgroups { min: 8, max: 8 }),
             f16: true,
             packed_dot: true,
+            coherent: true,
             timestamps: true,
             max_buffer: 2 << 30,
             max_storage_buffers: 32,
@@ -106,6 +110,7 @@ impl Caps {
             f16: true,
             coop_matrix: true,
             packed_dot: true,
+            coherent: true,
             timestamps: true,
             max_binding: (2 << 30) - 4,
             max_buffer: 4 << 30,
@@ -124,6 +129,7 @@ impl Caps {
             name: "apple".into(),
             coop_matrix: false,
             packed_dot: false,
+            coherent: false,
             max_workgroup_memory: 32 << 10,
             max_storage_buffers: 31,
             storage_align: 32,
@@ -134,13 +140,13 @@ impl Caps {
     /// An AMD-like GPU: 64-wide subgroups.
     pub fn amd64() -> Self {
         let subgroups = Some(Subgroups { min: 64, max: 64 });
-        Self { name: "amd64".into(), subgroups, packed_dot: true, ..Self::apple() }
+        Self { name: "amd64".into(), subgroups, packed_dot: true, coherent: true, ..Self::apple() }
     }
 
     /// An Intel-like GPU, whose subgroups vary between 8 and 32.
     pub fn intel() -> Self {
         let subgroups = Some(Subgroups { min: 8, max: 32 });
-        Self { name: "intel".into(), subgroups, packed_dot: true, ..Self::apple() }
+        Self { name: "intel".into(), subgroups, packed_dot: true, coherent: true, ..Self::apple() }
     }
 
     /// Every preset; planning tests walk them.

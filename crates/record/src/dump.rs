@@ -131,6 +131,7 @@ fn kind(desc: &BufferDesc) -> String {
         BufferDesc::State { value, .. } => format!("state %{value}"),
         BufferDesc::Input { value, .. } => format!("input %{value}"),
         BufferDesc::Temp { .. } => "temp".to_owned(),
+        BufferDesc::Counters { .. } => "counters".to_owned(),
     }
 }
 

@@ -65,6 +65,11 @@ pub enum BufferDesc {
         /// Bytes.
         size: u64,
     },
+    /// Counters of one node, zero before and after every run; never shared.
+    Counters {
+        /// Bytes.
+        size: u64,
+    },
 }
 
 impl BufferDesc {
@@ -74,7 +79,8 @@ impl BufferDesc {
             Self::Weight { size, .. }
             | Self::State { size, .. }
             | Self::Input { size, .. }
-            | Self::Temp { size } => *size,
+            | Self::Temp { size }
+            | Self::Counters { size } => *size,
         }
     }
 }

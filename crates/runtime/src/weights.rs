@@ -59,7 +59,7 @@ impl Resident {
         match desc {
             BufferDesc::Weight { key, .. } => self.weights.get(key).cloned(),
             BufferDesc::State { value, .. } => self.states.get(value).cloned(),
-            BufferDesc::Input { .. } | BufferDesc::Temp { .. } => None,
+            BufferDesc::Input { .. } | BufferDesc::Temp { .. } | BufferDesc::Counters { .. } => None,
         }
     }
 

@@ -79,6 +79,11 @@ fn check_guards(recording: &Recording, read: &[Vec<u8>]) -> Result<(), String> {
         if bytes[desc.size() as usize..].iter().any(|&b| b != POISON) {
             return Err(format!("something was written behind buffer {number}, {desc:?}"));
         }
+        if matches!(desc, BufferDesc::Counters { .. })
+            && bytes[..desc.size() as usize].iter().any(|&b| b != 0)
+        {
+            return Err(format!("counters in buffer {number} are not zero again"));
+        }
     }
     Ok(())
 }
@@ -87,6 +92,7 @@ fn check_guards(recording: &Recording, read: &[Vec<u8>]) -> Result<(), String> {
 fn contents(case: &Case, desc: &BufferDesc) -> Vec<u8> {
     let mut bytes = match *desc {
         BufferDesc::Temp { .. } => Vec::new(),
+        BufferDesc::Counters { size } => vec![0; size as usize],
         BufferDesc::Input { value, .. } => case.inputs[&ValueId(value)].bytes(),
         BufferDesc::State { value, .. } => {
             let constant = case.graph.tensor(ValueId(value)).and_then(|t| t.constant);

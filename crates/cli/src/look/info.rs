@@ -52,7 +52,7 @@ fn text(chosen: Option<(&AdapterInfo, &Caps)>, found: &[AdapterInfo]) -> String 
     text
 }
 
-fn features(caps: &Caps) -> [(&'static str, String); 6] {
+fn features(caps: &Caps) -> [(&'static str, String); 7] {
     let on = |on: bool| if on { "yes" } else { "no" }.to_owned();
     let subgroups = caps.subgroups.map_or("no".to_owned(), |s| match s.min == s.max {
         true => format!("{} wide", s.min),
@@ -63,6 +63,7 @@ fn features(caps: &Caps) -> [(&'static str, String); 6] {
         ("f16", on(caps.f16)),
         ("cooperative matrix", on(caps.coop_matrix)),
         ("dot products of bytes", on(caps.packed_dot)),
+        ("coherent memory", on(caps.coherent)),
         ("timestamps", on(caps.timestamps)),
         ("runs on the CPU", on(caps.is_cpu)),
     ]
@@ -93,6 +94,7 @@ fn json(info: &AdapterInfo, caps: &Caps) -> Value {
             "f16": caps.f16,
             "coop_matrix": caps.coop_matrix,
             "packed_dot": caps.packed_dot,
+            "coherent": caps.coherent,
             "timestamps": caps.timestamps,
             "is_cpu": caps.is_cpu,
             "max_binding": caps.max_binding,

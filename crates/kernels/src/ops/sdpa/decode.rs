@@ -1,5 +1,5 @@
-//! One query against a long context: the context is split over workgroups, each keeping an online softmax, and a
-//! second launch merges the parts.
+//! One query against a long context: the context is split over workgroups, each keeping an online softmax. The last
+//! workgroup of a head to finish merges the parts, or a second launch where workgroups cannot see each other's writes.
 //!
 //! A workgroup serves one key-value head, all query heads that share it, and one split: keys and values are read
 //! once. `D / 4` neighbouring lanes hold a key; several keys are in flight per workgroup.
@@ -35,8 +35,7 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     }
     require(problem.group() <= MAX_GROUP, "more than 16 query heads a key head")?;
     require(caps.max_invocations >= WG, "fewer than 128 invocations")?;
-    let merge_memory = keys_at_once(problem) * problem.group() * (problem.head_dim + 2) * 4;
-    require(merge_memory <= caps.max_workgroup_memory, "partial sums exceed workgroup memory")
+    require(merge_memory(problem) <= caps.max_workgroup_memory, "partial sums exceed workgroup memory")
 }
 
 /// Lanes that share a key: its `vec4`s, rounded up to a power of two.
@@ -58,15 +57,32 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     let parts = heads * u64::from(max_splits(problem));
     let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
     let states = lower.scratch(parts * 8);
-    record_splits(lower, problem, sums, states)?;
+    if merges(problem, lower.caps()) {
+        return record_splits(lower, problem, vec![sums, states], true);
+    }
+    record_splits(lower, problem, vec![sums, states], false)?;
     record_merge(lower, problem, sums, states)
+}
+
+/// Whether the last workgroup of each head can join the parts: it saves a launch and a wait.
+fn merges(problem: &Problem, caps: &Caps) -> bool {
+    let parts = problem.group() * max_splits(problem) * 8;
+    caps.coherent
+        && caps.max_storage_buffers >= 7
+        && merge_memory(problem) + parts + WG * 8 <= caps.max_workgroup_memory
+        && keys_at_once(problem) * problem.group() * problem.head_dim / 4 >= WG
+}
+
+/// Bytes in which a workgroup joins its own keys.
+fn merge_memory(problem: &Problem) -> u32 {
+    keys_at_once(problem) * problem.group() * (problem.head_dim + 2) * 4
 }
 
 fn record_splits(
     lower: &mut Lower<'_>,
     problem: &Problem,
-    sums: Binding,
-    states: Binding,
+    parts: Vec<Binding>,
+    merges: bool,
 ) -> Result<(), OpError> {
     let lanes = lanes(problem);
     // A shuffle stays within a subgroup, so the lanes of a key must too.
@@ -74,10 +90,17 @@ fn record_splits(
     let shader = split_template(problem, "sdpa_split", include_str!("split.wgsl"))
         .set("LANES", lanes)
         .set("KEYS", WG / lanes)
+        .set("KV_HEADS", problem.kv_heads)
         .flag("SUBGROUPS", shuffles)
+        .flag("MERGES", merges)
         .shader();
-    let bindings =
-        vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values), sums, states];
+    let mut bindings = vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values)];
+    bindings.extend(parts);
+    if merges {
+        let out = problem.out(lower)?;
+        bindings.push(lower.counters(u64::from(problem.batch) * u64::from(problem.kv_heads)));
+        bindings.push(lower.write(&out));
+    }
     let grid = [max_splits(problem), problem.kv_heads, problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }

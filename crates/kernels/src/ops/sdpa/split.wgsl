@@ -1,12 +1,24 @@
 // Part of the context for one key-value head; grid: splits, key-value heads, batch.
 // LANES neighbouring lanes hold the channels of one key; KEYS keys are worked on at once.
+// With MERGES, the workgroup that is the last of its head to finish joins the parts; else merge.wgsl does.
 #import attention
 #import splits
 @group(0) @binding(1) var<storage, read> q: array<elem4>;
 @group(0) @binding(2) var<storage, read> keys: array<cache4>;
 @group(0) @binding(3) var<storage, read> values: array<cache4>;
+#ifdef MERGES
+@group(0) @binding(4) @coherent var<storage, read_write> sums: array<vec4<f32>>;
+@group(0) @binding(5) @coherent var<storage, read_write> states: array<vec2<f32>>;
+// Finished parts of each key-value head.
+@group(0) @binding(6) var<storage, read_write> finished: array<atomic<u32>>;
+@group(0) @binding(7) var<storage, read_write> out: array<elem4>;
+var<workgroup> is_last: u32;
+// Maximum and sum of each part, then the weight of each part.
+var<workgroup> parts: array<vec2<f32>, GROUP * MAX_SPLITS>;
+#else
 @group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> states: array<vec2<f32>>;
+#endif
 
 var<workgroup> merged: array<vec4<f32>, KEYS * GROUP * QUADS>;
 var<workgroup> merged_state: array<vec2<f32>, KEYS * GROUP>;
@@ -91,4 +103,66 @@ fn main(ids: Ids) {
         sums[part * QUADS + i % QUADS] = v;
         if i % QUADS == 0u { states[part] = vec2(top, weight_sum); }
     }
+#ifdef MERGES
+    // What this workgroup wrote must be seen before it counts as finished.
+    storageBarrier();
+    if ids.lid == 0u {
+        let before = atomicAdd(&finished[b * KV_HEADS + kv_head], 1u);
+        is_last = select(0u, 1u, before + 1u == split_count());
+    }
+    if workgroupUniformLoad(&is_last) == 0u { return; }
+    storageBarrier();
+    merge(b, kv_head, ids);
+    if ids.lid == 0u { atomicStore(&finished[b * KV_HEADS + kv_head], 0u); }
+#endif
 }
+
+#ifdef MERGES
+// Parts that a thread of `merge` has under way at once.
+const AT_ONCE = 4u;
+var<workgroup> merged_total: array<f32, WG>;
+// Threads that share the parts of a head's vec4.
+const SHARE = max(1u, WG / (GROUP * QUADS));
+
+fn merge(b: u32, kv_head: u32, ids: Ids) {
+    let count = split_count();
+    let first = (b * p.heads + kv_head * GROUP) * MAX_SPLITS;
+    for (var i = ids.lid; i < GROUP * count; i += WG) {
+        parts[i] = states[first + i / count * MAX_SPLITS + i % count];
+    }
+    workgroupBarrier();
+    // A quad and a head, and those of the parts that this thread adds up.
+    let per_turn = WG / SHARE;
+    for (var i = ids.lid % per_turn; i < (GROUP * QUADS + per_turn - 1u) / per_turn * per_turn; i += per_turn) {
+        let g = min(i / QUADS, GROUP - 1u);
+        let quad = i % QUADS;
+        var top = HIDDEN;
+        for (var s = 0u; s < count; s++) { top = max(top, parts[g * count + s].x); }
+        var total = 0.0;
+        var v = vec4(0.0);
+        for (var s = ids.lid / per_turn; s < count; s += SHARE * AT_ONCE) {
+#for j 4
+            let part{j} = min(s + {j}u * SHARE, count - 1u);
+            let sum{j} = sums[(first + g * MAX_SPLITS + part{j}) * QUADS + quad];
+#end
+#for j 4
+            let state{j} = parts[g * count + part{j}];
+            let scale{j} = select(0.0, exp(state{j}.x - top), s + {j}u * SHARE < count);
+            total += scale{j} * state{j}.y;
+            v += scale{j} * sum{j};
+#end
+        }
+        merged[ids.lid] = v;
+        merged_total[ids.lid] = total;
+        workgroupBarrier();
+        if ids.lid < per_turn && i < GROUP * QUADS {
+            for (var share = 1u; share < SHARE; share++) {
+                v += merged[share * per_turn + ids.lid];
+                total += merged_total[share * per_turn + ids.lid];
+            }
+            out[q_at(b, 0u, kv_head * GROUP + g) + quad] = elem4(v / total);
+        }
+        workgroupBarrier();
+    }
+}
+#endif

@@ -132,7 +132,12 @@ fn destroy(delegate: Box<Delegate>) {
 
 fn set_option(key: &str, value: &str) -> ffi::Status {
     log::install();
-    guard(|| convert::set_option(key, value)).map_or_else(Failure::into, |()| ok())
+    guard(|| {
+        convert::set_option(key, value)?;
+        log::configure();
+        Ok(())
+    })
+    .map_or_else(Failure::into, |()| ok())
 }
 
 fn get_option(key: &str, value: &mut String) -> ffi::Status {

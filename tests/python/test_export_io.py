@@ -32,6 +32,7 @@ CASES = {
     "scalars": (lambda a, b: a * b + a, torch.tensor(3.0), torch.tensor(4.5)),
     "scalar_and_matrix": (lambda a, b: a * b, A, torch.tensor(4.5)),
     "long_scalars": (lambda a, b: a + b, torch.tensor(3), torch.tensor(-4)),
+    "number_as_0d_constant": (lambda a, b: a + b * 2, INTEGERS.int(), INTEGERS.int()),
     "full_of_a_number": (lambda a: torch.full_like(a, 7.0) + a, A),
     "no_elements": (lambda a, b: a + b, torch.zeros(0, 4), torch.zeros(0, 4)),
 }

@@ -81,6 +81,8 @@ impl HostCall for Arguments<'_> {
                 scalar_type: view.scalar_type,
                 // SAFETY: the C++ side passes the address of `rank` int32 sizes, which only `resize` changes.
                 sizes: unsafe { borrow(view.sizes, view.rank) },
+                // SAFETY: likewise the address of `rank` bytes, or null.
+                order: unsafe { borrow(view.order, view.rank) },
                 // SAFETY: the C++ side passes the address of `nbytes` bytes that nobody else uses during the call; the
                 // slice ends before the next use of `self`.
                 data: unsafe { borrow_mut(view.data, view.nbytes) },

@@ -40,7 +40,7 @@ mod ffi {
         Other,
     }
 
-    /// An argument of `execute`: a contiguous tensor or an integer.
+    /// An argument of `execute`: a tensor without gaps or an integer.
     struct ArgView {
         kind: ArgKind,
         /// ExecuTorch `ScalarType` of a tensor.
@@ -48,6 +48,8 @@ mod ffi {
         rank: usize,
         /// Address of `rank` int32 sizes.
         sizes: usize,
+        /// Address of `rank` dimensions, outermost in memory first; null for row-major order.
+        order: usize,
         /// Address of the elements; the runtime keeps them alive and unshared for the call.
         data: usize,
         nbytes: usize,

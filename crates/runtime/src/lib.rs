@@ -5,6 +5,7 @@ mod device;
 mod host;
 mod knobs;
 mod load;
+mod order;
 mod session;
 mod status;
 mod weights;

@@ -86,7 +86,6 @@ LAST = torch.channels_last
     ("converted", lambda x: x + 1, [torch.arange(120).reshape(2, 3, 4, 5).to(memory_format=LAST)]),
     ("one_channel", lambda x: x * 2.0, [random(2, 1, 4, 5).to(memory_format=LAST)]),
     ("one_pixel", lambda x: x * 2.0, [random(2, 3, 1, 1).to(memory_format=LAST)]),
-    ("volumes", lambda x: x.exp(), [random(1, 2, 3, 4, 5).to(memory_format=torch.channels_last_3d)]),
     ("to_rows", lambda x: (x * 2.0).contiguous(memory_format=torch.contiguous_format),
      [random(2, 3, 4, 5).to(memory_format=LAST)]),
     ("from_rows", lambda x: (x * 2.0).to(memory_format=LAST), [random(2, 3, 4, 5)]),

@@ -8,6 +8,7 @@ use etwgpu_runtime::{Error, HostArg, HostCall, Knobs, Session, code};
 
 use crate::ffi;
 use crate::guard::{Failure, guard};
+use crate::totals;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -52,7 +53,7 @@ impl Delegate {
         let result = guard(|| {
             let outcome = session.run(&mut Arguments(call));
             finished = true;
-            Ok(outcome.map(|_stats| ())?)
+            Ok(outcome.map(|stats| totals::add(&stats))?)
         });
         if !finished {
             let broken = self.session.take();

@@ -5,6 +5,7 @@
 mod convert;
 mod guard;
 mod log;
+mod totals;
 
 use std::pin::Pin;
 
@@ -57,6 +58,15 @@ mod ffi {
         int_value: i64,
     }
 
+    /// What all runs of the process have done; see `etwgpu_totals` in `include/executorch_wgpu.h`.
+    struct Totals {
+        runs: u64,
+        dispatches: u64,
+        submits: u64,
+        uploads: u64,
+        idle_ns: u64,
+    }
+
     unsafe extern "C++" {
         include!("executorch_wgpu_call.h");
         type Call;
@@ -94,6 +104,8 @@ mod ffi {
         fn get_option(key: &str, value: &mut String) -> Status;
         /// JSON description of the adapter that delegates run on.
         fn adapter_info() -> String;
+        /// Sums over all runs so far.
+        fn totals() -> Totals;
     }
 }
 
@@ -156,4 +168,8 @@ fn adapter_info() -> String {
         log::error(&failure.message);
         String::from("{}")
     })
+}
+
+fn totals() -> ffi::Totals {
+    totals::get()
 }

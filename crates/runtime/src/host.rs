@@ -58,7 +58,7 @@ impl Inputs {
     pub(crate) fn of(model: &Model) -> Self {
         let graph = &model.graph;
         let staged = vec![Vec::new(); graph.inputs.len()];
-        Self { integers: integer_inputs(graph), rows: row_inputs(model), staged }
+        Self { integers: integer_inputs(graph), rows: model.row_inputs(), staged }
     }
 
     /// Reads sizes and integers of the host's inputs and propagates what changed.
@@ -270,19 +270,4 @@ pub(crate) fn write_output(
 fn integer_inputs(graph: &Graph) -> Vec<ValueId> {
     let selects = graph.nodes.iter().filter(|node| node.op == "et_vk.select_as_symint.default");
     selects.filter_map(|node| node.args.first().copied()).collect()
-}
-
-/// Inputs that reach the indices of an embedding unchanged.
-fn row_inputs(model: &Model) -> Vec<(ValueId, u32)> {
-    let graph = &model.graph;
-    let tables = graph.nodes.iter().filter_map(|node| {
-        let index = match node.op.as_str() {
-            "aten.embedding.default" => 1,
-            "et_vk.embedding_q4gsw.default" => 3,
-            _ => return None,
-        };
-        let rows = *graph.tensor(*node.args.first()?)?.dims.first()?;
-        Some((model.storage.root(*node.args.get(index)?), rows))
-    });
-    tables.filter(|(id, _)| graph.inputs.contains(id)).collect()
 }

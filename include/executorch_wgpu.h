@@ -36,6 +36,16 @@ ETWGPU_EXPORT const char* etwgpu_get_option(const char* key);
 // Bytes of weights that all loads of this process have read so far; grows while a program loads.
 ETWGPU_EXPORT uint64_t etwgpu_loaded_bytes(void);
 
+// What all runs of this process have done so far, each on one delegate.
+typedef struct etwgpu_totals {
+  uint64_t runs;
+  uint64_t dispatches;  // kernels launched
+  uint64_t submits;     // submissions to the device's queue
+  uint64_t uploads;     // writes of inputs and parameters
+  uint64_t idle_ns;     // time that calling threads spent on waiting for the device, awake or asleep
+} etwgpu_totals;
+ETWGPU_EXPORT void etwgpu_read_totals(etwgpu_totals* out);
+
 // Version of this library, and of the ExecuTorch it was built for.
 ETWGPU_EXPORT const char* etwgpu_version(void);
 ETWGPU_EXPORT const char* etwgpu_executorch_version(void);

@@ -8,6 +8,7 @@ use etwgpu_runtime::{Error, HostArg, HostCall, Knobs, Session, code};
 
 use crate::ffi;
 use crate::guard::{Failure, guard};
+use crate::totals;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -52,7 +53,7 @@ impl Delegate {
         let result = guard(|| {
             let outcome = session.run(&mut Arguments(call));
             finished = true;
-            Ok(outcome.map(|_stats| ())?)
+            Ok(outcome.map(|stats| totals::add(&stats))?)
         });
         if !finished {
             let broken = self.session.take();
@@ -81,6 +82,8 @@ impl HostCall for Arguments<'_> {
                 scalar_type: view.scalar_type,
                 // SAFETY: the C++ side passes the address of `rank` int32 sizes, which only `resize` changes.
                 sizes: unsafe { borrow(view.sizes, view.rank) },
+                // SAFETY: likewise the address of `rank` bytes, or null.
+                order: unsafe { borrow(view.order, view.rank) },
                 // SAFETY: the C++ side passes the address of `nbytes` bytes that nobody else uses during the call; the
                 // slice ends before the next use of `self`.
                 data: unsafe { borrow_mut(view.data, view.nbytes) },

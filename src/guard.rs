@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::ffi::Status;
+use crate::log::Stay;
 
 /// ExecuTorch's `Error::Internal`.
 const INTERNAL: u32 = 0x01;
@@ -36,6 +37,7 @@ pub(crate) fn ok() -> Status {
 ///
 /// State that `body` changed half-way is the caller's to discard; see `Delegate`.
 pub(crate) fn guard<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let _stay = Stay::begin();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => result,
         Err(payload) => Err(Failure::new(

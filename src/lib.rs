@@ -5,6 +5,7 @@
 mod convert;
 mod guard;
 mod log;
+mod totals;
 
 use std::pin::Pin;
 
@@ -40,7 +41,7 @@ mod ffi {
         Other,
     }
 
-    /// An argument of `execute`: a contiguous tensor or an integer.
+    /// An argument of `execute`: a tensor without gaps or an integer.
     struct ArgView {
         kind: ArgKind,
         /// ExecuTorch `ScalarType` of a tensor.
@@ -48,11 +49,22 @@ mod ffi {
         rank: usize,
         /// Address of `rank` int32 sizes.
         sizes: usize,
+        /// Address of `rank` dimensions, outermost in memory first; null for row-major order.
+        order: usize,
         /// Address of the elements; the runtime keeps them alive and unshared for the call.
         data: usize,
         nbytes: usize,
         /// Value of an integer.
         int_value: i64,
+    }
+
+    /// What all runs of the process have done; see `etwgpu_totals` in `include/executorch_wgpu.h`.
+    struct Totals {
+        runs: u64,
+        dispatches: u64,
+        submits: u64,
+        uploads: u64,
+        idle_ns: u64,
     }
 
     unsafe extern "C++" {
@@ -92,6 +104,8 @@ mod ffi {
         fn get_option(key: &str, value: &mut String) -> Status;
         /// JSON description of the adapter that delegates run on.
         fn adapter_info() -> String;
+        /// Sums over all runs so far.
+        fn totals() -> Totals;
     }
 }
 
@@ -132,7 +146,12 @@ fn destroy(delegate: Box<Delegate>) {
 
 fn set_option(key: &str, value: &str) -> ffi::Status {
     log::install();
-    guard(|| convert::set_option(key, value)).map_or_else(Failure::into, |()| ok())
+    guard(|| {
+        convert::set_option(key, value)?;
+        log::configure();
+        Ok(())
+    })
+    .map_or_else(Failure::into, |()| ok())
 }
 
 fn get_option(key: &str, value: &mut String) -> ffi::Status {
@@ -149,4 +168,8 @@ fn adapter_info() -> String {
         log::error(&failure.message);
         String::from("{}")
     })
+}
+
+fn totals() -> ffi::Totals {
+    totals::get()
 }

@@ -70,7 +70,7 @@ def _check_executorch() -> None:
         raise ImportError(f"executorch_wgpu works with executorch {EXECUTORCH_VERSION} only, found {found}; {fix}")
 
 
-def _load() -> ctypes.CDLL:
+def _load() -> ctypes.PyDLL:
     """Loads the library into the runtime that Python uses: ours must find that one in memory, not start another."""
     _check_executorch()
     try:
@@ -79,7 +79,7 @@ def _load() -> ctypes.CDLL:
     except ImportError as error:
         raise ImportError(f"executorch_wgpu cannot load ExecuTorch's runtime ({error}); "
                           f"run: pip install executorch=={EXECUTORCH_VERSION} torch") from error
-    library = ctypes.CDLL(library_path())
+    library = ctypes.PyDLL(library_path())  # keeps the interpreter during calls, as ExecuTorch does: log lines need it
     library.etwgpu_owns.argtypes = [ctypes.c_char_p]
     library.etwgpu_adapter_info.restype = ctypes.c_char_p
     library.etwgpu_set_option.argtypes = [ctypes.c_char_p, ctypes.c_char_p]

@@ -59,11 +59,14 @@ Bytes bytes(const void* data, std::size_t size) {
   return Bytes(static_cast<const std::uint8_t*>(data), data == nullptr ? 0 : size);
 }
 
-// Whether the elements lie in row-major order without gaps; the stride of a dimension of one element is idle.
-bool is_contiguous(const Tensor& tensor) {
+// Whether the elements lie without gaps, the dimension that `at(0)` names outermost; the stride of a dimension of one
+// element is idle.
+template <typename At>
+bool is_dense(const Tensor& tensor, At at) {
   std::int64_t expected = 1;
-  for (ssize_t dim = tensor.dim() - 1; dim >= 0; --dim) {
-    if (tensor.size(dim) != 1 && tensor.strides()[dim] != expected) {
+  for (ssize_t i = tensor.dim() - 1; i >= 0; --i) {
+    const ssize_t dim = at(i);
+    if (dim >= tensor.dim() || (tensor.size(dim) != 1 && tensor.strides()[dim] != expected)) {
       return tensor.numel() == 0;
     }
     expected *= tensor.size(dim);
@@ -87,9 +90,13 @@ class EvalueCall final : public Call {
       view.int_value = value.toInt();
     } else if (value.isTensor()) {
       const Tensor& tensor = value.toTensor();
-      if (!is_contiguous(tensor)) {
-        ET_LOG(Error, "executorch_wgpu: argument %zu is not contiguous; export without channels_last inputs", index);
-        return view;
+      if (!is_dense(tensor, [](ssize_t i) { return i; })) {
+        const auto order = tensor.dim_order();
+        if (!is_dense(tensor, [&order](ssize_t i) -> ssize_t { return order[i]; })) {
+          ET_LOG(Error, "executorch_wgpu: argument %zu has gaps between its elements; make it contiguous", index);
+          return view;
+        }
+        view.order = reinterpret_cast<std::size_t>(order.data());
       }
       view.kind = ArgKind::Tensor;
       view.scalar_type = static_cast<std::int8_t>(tensor.scalar_type());

@@ -92,6 +92,11 @@ const char* etwgpu_get_option(const char* key) {
 
 uint64_t etwgpu_loaded_bytes(void) { return etwgpu::loaded_bytes(); }
 
+void etwgpu_read_totals(etwgpu_totals* out) {
+  const etwgpu::Totals totals = etwgpu::totals();
+  *out = {totals.runs, totals.dispatches, totals.submits, totals.uploads, totals.idle_ns};
+}
+
 const char* etwgpu_version(void) { return ETWGPU_VERSION; }
 
 const char* etwgpu_executorch_version(void) { return ETWGPU_EXECUTORCH_VERSION; }

@@ -16,7 +16,7 @@ from exports.linear import Linear, dynamic, module
 from exports.program import Dim, Export, random, save
 from exports.small import apply, one_delegate, unknown, unknown_is_delegated
 
-INVALID_ARGUMENT, INVALID_EXTERNAL_DATA, INVALID_COMPATIBILITY = 0x12, 0x24, 0x30
+NOT_SUPPORTED, INVALID_ARGUMENT, INVALID_EXTERNAL_DATA, INVALID_COMPATIBILITY = 0x10, 0x12, 0x24, 0x30
 SHAPE, LINEAR = Shape(4, 2, 32), Linear("4w", 64, 20, 32)
 
 CHILD = """
@@ -97,6 +97,20 @@ def test_rows_beyond_a_cache(python):
         for rows, position in ((1, 244), (11, 245), (1, 9)):
             equal(call(run, rows, position), call(other, rows, position))
     """, own(SHAPE, 256, 128).path)
+
+
+def test_live_sizes_that_no_route_runs(python):
+    """A route that is switched off stands for a device on which none fits few rows."""
+    rows = {0: Dim("rows", min=1, max=32)}
+    program = one_delegate(apply(lambda a, b: a @ b, random(9, 16), random(16, 8), dynamic=(rows, None)))
+    log = child(python, f"""
+        executorch_wgpu.set_option("avoid_routes", "matmul.elements")
+        run = load(sys.argv[1])
+        for rows in (32, 9):
+            equal(run(torch.ones(rows, 16), torch.ones(16, 8))[0], torch.full((rows, 8), 16.0))
+            assert code(run, torch.ones(3, 16), torch.ones(16, 8)) == {NOT_SUPPORTED}
+    """, program.path)
+    assert re.search(r"aten.mm.default \(node 0\).*matmul.tiled.*fewer than 8 rows", log), log
 
 
 def test_operator_that_the_delegate_lacks(python):

@@ -32,6 +32,7 @@ CASES = {
     "scalars": (lambda a, b: a * b + a, torch.tensor(3.0), torch.tensor(4.5)),
     "scalar_and_matrix": (lambda a, b: a * b, A, torch.tensor(4.5)),
     "long_scalars": (lambda a, b: a + b, torch.tensor(3), torch.tensor(-4)),
+    "number_as_0d_constant": (lambda a, b: a + b * 2, INTEGERS.int(), INTEGERS.int()),
     "full_of_a_number": (lambda a: torch.full_like(a, 7.0) + a, A),
     "no_elements": (lambda a, b: a + b, torch.zeros(0, 4), torch.zeros(0, 4)),
 }
@@ -75,6 +76,34 @@ def test_live_sizes_down_to_none():
     for count in (0, 3, 0, 8, 1, 0):
         a, b = random(count, 4, seed=count), random(count, 4, seed=count + 50)
         assert_same(run(a, b)[0], a * b + a)
+
+
+LAST = torch.channels_last
+
+
+@pytest.mark.parametrize("name, function, inputs", [
+    ("one", lambda x: x * 2.0 + 1.0, [random(2, 3, 4, 5).to(memory_format=LAST)]),
+    ("converted", lambda x: x + 1, [torch.arange(120).reshape(2, 3, 4, 5).to(memory_format=LAST)]),
+    ("one_channel", lambda x: x * 2.0, [random(2, 1, 4, 5).to(memory_format=LAST)]),
+    ("one_pixel", lambda x: x * 2.0, [random(2, 3, 1, 1).to(memory_format=LAST)]),
+    ("to_rows", lambda x: (x * 2.0).contiguous(memory_format=torch.contiguous_format),
+     [random(2, 3, 4, 5).to(memory_format=LAST)]),
+    ("from_rows", lambda x: (x * 2.0).to(memory_format=LAST), [random(2, 3, 4, 5)]),
+], ids=lambda v: v if isinstance(v, str) else "")
+def test_channels_last(name, function, inputs):
+    (got,) = one_delegate(apply(function, *inputs)).load()(*inputs)
+    want = function(*inputs)
+    assert_same(got, want)
+    strides = [[t.stride(dim) for dim in range(t.dim()) if t.size(dim) > 1] for t in (got, want)]
+    assert strides[0] == strides[1]
+
+
+def test_channels_last_at_live_sizes():
+    rows = {2: Dim("rows", min=1, max=8)}
+    run = one_delegate(apply(lambda x: x * 2.0, random(2, 3, 4, 5).to(memory_format=LAST), dynamic=(rows,))).load()
+    for count in (4, 1, 8, 3):
+        x = random(2, 3, count, 5, seed=count).to(memory_format=LAST)
+        assert_same(run(x)[0], x * 2)
 
 
 def test_an_output_that_is_an_input():

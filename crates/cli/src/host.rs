@@ -51,7 +51,12 @@ impl HostCall for Arguments {
 
     fn arg(&mut self, index: usize) -> HostArg<'_> {
         let array = &mut self.arrays[index];
-        HostArg::Tensor { scalar_type: array.scalar_type, sizes: &array.sizes, data: &mut array.bytes }
+        HostArg::Tensor {
+            scalar_type: array.scalar_type,
+            sizes: &array.sizes,
+            order: &[],
+            data: &mut array.bytes,
+        }
     }
 
     fn resize(&mut self, index: usize, sizes: &[i32]) -> bool {

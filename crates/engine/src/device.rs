@@ -125,7 +125,6 @@ impl Gpu {
             .map_err(|e| EngineError::NoDevice { adapter: info.name.clone(), message: e.to_string() })?;
         let state = Arc::new(DeviceState::default());
         watch(&device, &state);
-        log::info!("running on {} ({}, {})", info.name, info.backend, info.driver);
         let pipelines = Pipelines::new(choice.checked_shaders);
         Ok(Arc::new(Self { device, queue, pipelines, caps, info, state }))
     }

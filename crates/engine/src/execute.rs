@@ -83,6 +83,8 @@ pub struct RunStats {
     pub wait: Duration,
     /// Time spent on preparing the next run while the device works.
     pub ahead: Duration,
+    /// Time spent on nothing but waiting for the device.
+    pub idle: Duration,
 }
 
 impl Prepared {
@@ -205,7 +207,10 @@ impl Prepared {
             self.next = Some(self.encode(gpu, None));
         }
         stats.ahead = started.elapsed();
-        let result = self.read_back(gpu, index, sink);
+        let waiting = Instant::now();
+        let finished = self.wait_finished(gpu, index);
+        stats.idle = waiting.elapsed();
+        let result = finished.and_then(|()| self.read_back(sink));
         stats.wait = started.elapsed();
         if let (Some(spans), Some(timer)) = (profile, timer) {
             let steps: Vec<usize> = self.active().map(|(index, _)| index).collect();
@@ -259,7 +264,10 @@ impl Prepared {
     }
 
     /// Waits for the outputs, first awake, then asleep.
-    fn wait_mapped(&self, gpu: &Gpu, index: wgpu::SubmissionIndex) -> Result<(), EngineError> {
+    fn wait_finished(&self, gpu: &Gpu, index: wgpu::SubmissionIndex) -> Result<(), EngineError> {
+        if self.staging.is_none() {
+            return gpu.wait(index, TIMEOUT);
+        }
         // A device that is this CPU needs the core that spinning would take.
         let spin = if gpu.caps().is_cpu { Duration::ZERO } else { SPIN };
         let deadline = Instant::now() + spin;
@@ -273,16 +281,8 @@ impl Prepared {
         gpu.check()
     }
 
-    fn read_back(
-        &self,
-        gpu: &Gpu,
-        index: wgpu::SubmissionIndex,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), EngineError> {
-        let Some(staging) = &self.staging else {
-            return gpu.wait(index, TIMEOUT);
-        };
-        self.wait_mapped(gpu, index)?;
+    fn read_back(&self, sink: &mut Sink<'_>) -> Result<(), EngineError> {
+        let Some(staging) = &self.staging else { return Ok(()) };
         let slice = staging.0.slice(..self.staging_size);
         let view = slice.get_mapped_range().map_err(|e| EngineError::Validation(e.to_string()))?;
         let mut result = Ok(());

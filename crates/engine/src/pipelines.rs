@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use etwgpu_record::{Access, Dispatch};
 
@@ -99,6 +100,7 @@ impl Gpu {
     }
 
     fn compile(&self, key: &Key, label: &'static str) -> Result<Pipeline, EngineError> {
+        let started = Instant::now();
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let desc = wgpu::ShaderModuleDescriptor {
             label: Some(label),
@@ -131,10 +133,11 @@ impl Gpu {
             },
             cache: None,
         });
-        match pollster::block_on(scope.pop()) {
-            Some(error) => Err(EngineError::Validation(format!("shader {label}: {error}"))),
-            None => Ok(Pipeline { pipeline, layout }),
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(EngineError::Validation(format!("shader {label}: {error}")));
         }
+        log::debug!("compiled {label} in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+        Ok(Pipeline { pipeline, layout })
     }
 }
 

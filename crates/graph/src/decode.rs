@@ -6,7 +6,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use etwgpu_schema::vkgraph::{GraphTypes, OperatorCall, VkBytes, VkDataType, VkTensor, VkValue};
+use etwgpu_schema::vkgraph::{GraphTypes, OperatorCall, VkBytes, VkDataType, VkTensor, VkValue, Word64};
 use etwgpu_schema::{RootError, vk_graph};
 
 use crate::blob::Blob;
@@ -123,11 +123,17 @@ impl Table<'_> {
             }
             GraphTypes::SymInt => Some(Value::SymInt),
             GraphTypes::IntList => {
-                value.value_as_int_list().map(|v| Value::IntList(v.items().into_iter().flatten().collect()))
+                let integer = |item: &Word64| item.bits() as i64;
+                value
+                    .value_as_int_list()
+                    .map(|v| Value::IntList(v.items().into_iter().flatten().map(integer).collect()))
             }
-            GraphTypes::DoubleList => value
-                .value_as_double_list()
-                .map(|v| Value::DoubleList(v.items().into_iter().flatten().collect())),
+            GraphTypes::DoubleList => {
+                let double = |item: &Word64| f64::from_bits(item.bits());
+                value
+                    .value_as_double_list()
+                    .map(|v| Value::DoubleList(v.items().into_iter().flatten().map(double).collect()))
+            }
             GraphTypes::BoolList => {
                 value.value_as_bool_list().map(|v| Value::BoolList(v.items().into_iter().flatten().collect()))
             }

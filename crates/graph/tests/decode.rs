@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Stored, V, floats, real};
 use etwgpu_graph::{ConstantSource, DType, Graph, Value, ValueId, dump};
@@ -167,4 +167,31 @@ fn data_types() {
     let values = (0..8).map(|code| V::Tensor(code, vec![1], -1)).collect();
     let graph = Stored { values, ..Stored::default() }.decode().unwrap();
     assert_eq!(Vec::from_iter((0..8).map(|id| graph.tensor(ValueId(id)).unwrap().dtype)), expected);
+}
+
+#[test]
+fn lists_need_no_eight_byte_boundary() {
+    let number = 0x1122_3344_5566_7788i64;
+    let lists = |padding: &'static str| {
+        vec![
+            V::Str(padding),
+            V::Ints(vec![number]),
+            V::Doubles(vec![f64::from_bits(number as u64)]),
+            V::Ints(vec![]),
+        ]
+    };
+    let mut boundaries = BTreeSet::new();
+    for padding in ["", "12345678"] {
+        let stored = Stored { values: lists(padding), ..Stored::default() };
+        let bytes = stored.flatbuffer();
+        let at = (0..bytes.len() - 8).filter(|&at| bytes[at..at + 8] == number.to_le_bytes());
+        boundaries.extend(at.map(|at| at % 8));
+        let expected = [
+            Value::IntList(vec![number]),
+            Value::DoubleList(vec![f64::from_bits(number as u64)]),
+            Value::IntList(vec![]),
+        ];
+        assert_eq!(stored.decode().unwrap().values[1..], expected);
+    }
+    assert!(boundaries.contains(&4), "some list lies where a number of eight bytes may not: {boundaries:?}");
 }

@@ -12,8 +12,8 @@ use etwgpu_graph::{DType, Graph, Tensor, Value, ValueId};
 use crate::fuse;
 use crate::live::{Dirty, Journal, Live, LiveError, propagate};
 use crate::ops::{
-    binary, compare, copy, embedding_q4, expand, fill, gather, linear, logical, matmul, permute, qparams,
-    rms_norm, rope, scalar, sdpa, select_where, softmax, strided, unary,
+    binary, cast, compare, copy, embedding_q4, expand, fill, gather, linear, logical, matmul, permute,
+    qparams, rms_norm, rope, scalar, sdpa, select_where, softmax, strided, unary,
 };
 use crate::reference::Array;
 pub use build::{Arg, Builder, Random};
@@ -22,6 +22,7 @@ pub use build::{Arg, Builder, Random};
 pub fn all() -> Vec<Case> {
     let tables: &[fn() -> Vec<Case>] = &[
         binary::cases::all,
+        cast::cases::all,
         compare::cases::all,
         copy::cases::all,
         embedding_q4::cases::all,

@@ -25,6 +25,9 @@ pub fn gpu(knobs: &Knobs) -> Result<Arc<Gpu>, EngineError> {
     }
     let gpu = Gpu::open(&choice)?;
     *current = Some((choice, gpu.clone()));
+    drop(current); // a log line may wait for another thread, and that one for the device
+    let info = gpu.info();
+    log::info!("running on {} ({}, {})", info.name, info.backend, info.driver);
     Ok(gpu)
 }
 

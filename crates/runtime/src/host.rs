@@ -6,16 +6,19 @@ use etwgpu_kernels::live::{Dirty, Journal, propagate};
 
 use crate::convert::{HostType, integers, to_gpu, to_host};
 use crate::load::Model;
+use crate::order::{from_row_major, to_row_major};
 use crate::status::Error;
 
 /// An argument as the host passes it.
 pub enum HostArg<'a> {
-    /// A contiguous tensor.
+    /// A tensor without gaps.
     Tensor {
         /// ExecuTorch `ScalarType`.
         scalar_type: i8,
         /// Sizes, outermost first.
         sizes: &'a [i32],
+        /// Dimensions from the outermost in memory to the innermost; empty for row-major order.
+        order: &'a [u8],
         /// Elements.
         data: &'a mut [u8],
     },
@@ -55,7 +58,7 @@ impl Inputs {
     pub(crate) fn of(model: &Model) -> Self {
         let graph = &model.graph;
         let staged = vec![Vec::new(); graph.inputs.len()];
-        Self { integers: integer_inputs(graph), rows: row_inputs(model), staged }
+        Self { integers: integer_inputs(graph), rows: model.row_inputs(), staged }
     }
 
     /// Reads sizes and integers of the host's inputs and propagates what changed.
@@ -71,7 +74,7 @@ impl Inputs {
     ) -> Result<(), Error> {
         for (index, &id) in graph.inputs.iter().enumerate() {
             match (graph.value(id), host.arg(index)) {
-                (Value::Tensor(tensor), HostArg::Tensor { sizes, scalar_type, data }) => {
+                (Value::Tensor(tensor), HostArg::Tensor { sizes, scalar_type, order, data }) => {
                     let dims = checked_dims(index, sizes, &tensor.dims)?;
                     let host_type = HostType::of(scalar_type)?;
                     let count: usize = dims.iter().map(|&d| d as usize).product();
@@ -86,7 +89,8 @@ impl Inputs {
                         dirty.mark(id);
                     }
                     if self.integers.contains(&id) {
-                        let values = integers(host_type, data)?;
+                        let rows = to_row_major(data, host_type.size(), sizes, order);
+                        let values = integers(host_type, &rows)?;
                         if live.host.get(&id) != Some(&values) {
                             journal.set_host(live, id, values);
                             dirty.mark(id);
@@ -133,8 +137,9 @@ impl Inputs {
     pub(crate) fn stage(&mut self, graph: &Graph, host: &mut dyn HostCall) -> Result<(), Error> {
         for (position, &id) in graph.inputs.iter().enumerate() {
             let Some(tensor) = graph.tensor(id) else { continue };
-            let HostArg::Tensor { scalar_type, data, .. } = host.arg(position) else { continue };
+            let HostArg::Tensor { scalar_type, sizes, order, data } = host.arg(position) else { continue };
             let host_type = HostType::of(scalar_type)?;
+            let data = &*to_row_major(data, host_type.size(), sizes, order);
             let staged = &mut self.staged[position];
             if host_type.is(tensor.dtype) {
                 staged.clear();
@@ -243,7 +248,7 @@ pub(crate) fn write_output(
     bytes: &[u8],
 ) -> Result<(), Error> {
     let dtype = graph.tensor(graph.outputs[output]).map(|t| t.dtype);
-    let (Some(dtype), HostArg::Tensor { scalar_type, data, .. }) =
+    let (Some(dtype), HostArg::Tensor { scalar_type, sizes, order, data }) =
         (dtype, host.arg(graph.inputs.len() + output))
     else {
         return Err(Error::Argument(format!("output {output} must be a tensor")));
@@ -253,25 +258,16 @@ pub(crate) fn write_output(
     let data = data
         .get_mut(..count * host_type.size())
         .ok_or_else(|| Error::Argument(format!("output {output} is too small for {count} elements")))?;
-    to_host(dtype, bytes, host_type, data)
+    if order.is_empty() {
+        return to_host(dtype, bytes, host_type, data);
+    }
+    let mut rows = vec![0; data.len()];
+    to_host(dtype, bytes, host_type, &mut rows)?;
+    from_row_major(&rows, host_type.size(), sizes, order, data);
+    Ok(())
 }
 
 fn integer_inputs(graph: &Graph) -> Vec<ValueId> {
     let selects = graph.nodes.iter().filter(|node| node.op == "et_vk.select_as_symint.default");
     selects.filter_map(|node| node.args.first().copied()).collect()
-}
-
-/// Inputs that reach the indices of an embedding unchanged.
-fn row_inputs(model: &Model) -> Vec<(ValueId, u32)> {
-    let graph = &model.graph;
-    let tables = graph.nodes.iter().filter_map(|node| {
-        let index = match node.op.as_str() {
-            "aten.embedding.default" => 1,
-            "et_vk.embedding_q4gsw.default" => 3,
-            _ => return None,
-        };
-        let rows = *graph.tensor(*node.args.first()?)?.dims.first()?;
-        Some((model.storage.root(*node.args.get(index)?), rows))
-    });
-    tables.filter(|(id, _)| graph.inputs.contains(id)).collect()
 }

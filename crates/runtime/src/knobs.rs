@@ -62,6 +62,13 @@ pub const KNOBS: &[Knob] = &[
         default: "0",
         doc: "1 compiles shaders with bounds checks and loop bounds; slower, for finding faults.",
     },
+    Knob {
+        key: "log",
+        env: "ETWGPU_LOG",
+        default: "",
+        doc: "Least important log lines that ExecuTorch's logger gets: `off`, `error`, `warn`, `info`, `debug`, `trace`; \
+              when empty, `info` of this delegate and errors of wgpu. For the process, at once.",
+    },
 ];
 
 static PROCESS: LazyLock<Mutex<HashMap<&'static str, String>>> = LazyLock::new(Mutex::default);

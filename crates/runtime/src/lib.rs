@@ -5,11 +5,13 @@ mod device;
 mod host;
 mod knobs;
 mod load;
+mod order;
 mod session;
 mod status;
 mod weights;
 
 pub use device::{adapter_info_json, gpu, is_available};
+pub use etwgpu_engine::RunStats;
 pub use etwgpu_graph::WeightSource;
 pub use host::{HostArg, HostCall};
 pub use knobs::{KNOBS, Knob, Knobs, get_option, set_option};

@@ -1,6 +1,6 @@
 //! From processed bytes to a checked graph: everything of a load that needs no GPU.
 
-use etwgpu_graph::{Graph, Value, decode, parse};
+use etwgpu_graph::{Graph, Value, ValueId, decode, parse};
 use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::Planner;
@@ -26,6 +26,20 @@ impl Model {
     /// What lowering takes, for a device and a caller's choices.
     pub fn planner<'a>(&'a self, caps: &'a Caps, options: &'a LowerOptions) -> Planner<'a> {
         Planner { graph: &self.graph, storage: &self.storage, groups: &self.groups, caps, options }
+    }
+
+    /// Inputs that reach the indices of an embedding unchanged, with the rows of its table.
+    pub fn row_inputs(&self) -> Vec<(ValueId, u32)> {
+        let tables = self.graph.nodes.iter().filter_map(|node| {
+            let index = match node.op.as_str() {
+                "aten.embedding.default" => 1,
+                "et_vk.embedding_q4gsw.default" => 3,
+                _ => return None,
+            };
+            let rows = *self.graph.tensor(*node.args.first()?)?.dims.first()?;
+            Some((self.storage.root(*node.args.get(index)?), rows))
+        });
+        tables.filter(|(id, _)| self.graph.inputs.contains(id)).collect()
     }
 }
 

@@ -64,7 +64,7 @@ impl Session {
         let gpu = device::gpu(knobs)?;
         let caps = Caps { precision: knobs.precision()?, ..gpu.caps().clone() };
         let options = LowerOptions { prefer: knobs.list("prefer_routes"), avoid: knobs.list("avoid_routes") };
-        let at_bound = lower(&model.planner(&caps, &options), &model.bound)?;
+        let at_bound = lower(&model.planner(&caps, &options), &model.bound).map_err(Error::Lower)?;
         let section = parse(processed)?.constants;
         let resident = Resident::load(&gpu, &model.graph, section, &at_bound.recording, source)?;
         let (weights, states) = resident.bytes();
@@ -163,7 +163,7 @@ impl Session {
         plan.prepared.set_integers(|value| live.ints[value as usize]);
         let planner = self.model.planner(&self.caps, &self.options);
         for &node in &plan.follows_integers {
-            let dispatches = relower(&planner, live, &plan.lowered, node)?;
+            let dispatches = relower(&planner, live, &plan.lowered, node).map_err(Error::LowerLive)?;
             let range = plan.lowered.plans[node].dispatches.clone();
             if !same_work(&dispatches, &plan.lowered.recording.dispatches[range.clone()]) {
                 return Ok(false);
@@ -184,7 +184,7 @@ impl Session {
         }
         let live = &self.live;
         let planner = self.model.planner(&self.caps, &self.options);
-        let lowered = lower(&planner, live)?;
+        let lowered = lower(&planner, live).map_err(Error::LowerLive)?;
         let resident = |desc: &BufferDesc| self.resident.get(desc);
         let prepared = Prepared::new(&self.gpu, &lowered.recording, &resident)?;
         let inputs = lowered.recording.buffers.iter().zip(0..).filter_map(|(desc, id)| match desc {

@@ -54,9 +54,12 @@ pub enum Error {
     /// An operator does not accept the live sizes or values.
     #[error("{0}")]
     Live(LiveError),
-    /// An operator cannot be lowered.
+    /// An operator cannot be lowered at its declared sizes.
+    #[error("at load: {0}")]
+    Lower(LowerError),
+    /// An operator cannot be lowered at the live sizes or values.
     #[error("{0}")]
-    Lower(#[from] LowerError),
+    LowerLive(LowerError),
     /// The GPU failed.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -84,8 +87,11 @@ impl Error {
                 code::DELEGATE_INVALID_COMPATIBILITY
             }
             Self::Constant(_) => code::INVALID_EXTERNAL_DATA,
-            Self::Live(LiveError { error: OpError::Unsupported(_), .. }) => code::NOT_SUPPORTED,
-            Self::Live(_) | Self::Argument(_) | Self::Setting(_) => code::INVALID_ARGUMENT,
+            Self::Live(LiveError { error, .. }) | Self::LowerLive(LowerError { error, .. }) => match error {
+                OpError::Unsupported(_) => code::NOT_SUPPORTED,
+                OpError::Invalid(_) | OpError::Argument { .. } => code::INVALID_ARGUMENT,
+            },
+            Self::Argument(_) | Self::Setting(_) => code::INVALID_ARGUMENT,
             Self::Lower(_) => code::DELEGATE_INVALID_COMPATIBILITY,
             Self::Type(_) => code::INVALID_TYPE,
             Self::Engine(EngineError::NoAdapter(_) | EngineError::NoDevice { .. }) => code::NOT_FOUND,
@@ -94,5 +100,26 @@ impl Error {
             }
             Self::Engine(_) | Self::Internal(_) => code::INTERNAL,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_refuses_depends_on_when() {
+        let refusal = |error| LowerError { node: 3, op: "aten.mm.default".into(), error };
+        let (invalid, unsupported) = (
+            || refusal(OpError::Invalid("sizes".into())),
+            || refusal(OpError::Unsupported("no route".into())),
+        );
+        assert_eq!(Error::Lower(invalid()).code(), 0x30);
+        assert_eq!(Error::Lower(unsupported()).code(), 0x30);
+        assert_eq!(Error::LowerLive(invalid()).code(), 0x12);
+        assert_eq!(Error::LowerLive(unsupported()).code(), 0x10);
+        let live = |error| Error::Live(LiveError { node: 3, op: "aten.mm.default".into(), error }).code();
+        assert_eq!(live(OpError::Invalid("sizes".into())), 0x12);
+        assert_eq!(live(OpError::Unsupported("no route".into())), 0x10);
     }
 }

@@ -25,6 +25,18 @@ pub use vk_graph_generated::vkgraph;
 
 use flatbuffers::{Follow, Verifiable, VerifierOptions};
 
+impl vkgraph::Word64 {
+    /// The element whose bits these are.
+    pub fn of_bits(bits: u64) -> Self {
+        Self::new(bits as u32, (bits >> 32) as u32)
+    }
+
+    /// Bits of the element.
+    pub fn bits(&self) -> u64 {
+        u64::from(self.low()) | u64::from(self.high()) << 32
+    }
+}
+
 /// Why a buffer has no readable root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootError {
@@ -95,13 +107,13 @@ fn limits(len: usize) -> VerifierOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vkgraph::{GraphTypes, IntList, IntListArgs, VkGraph, VkGraphArgs, VkValue, VkValueArgs};
+    use vkgraph::{GraphTypes, IntList, IntListArgs, VkGraph, VkGraphArgs, VkValue, VkValueArgs, Word64};
 
     /// A graph of `count` values, each its own table, that refer to `lists` different lists of 1000 integers.
     fn graph(count: usize, lists: usize) -> Vec<u8> {
         let fbb = &mut FlatBufferBuilder::new();
         let mut list = || {
-            let items = Some(fbb.create_vector(&[7i64; 1000]));
+            let items = Some(fbb.create_vector(&[Word64::of_bits(7); 1000]));
             IntList::create(fbb, &IntListArgs { items }).as_union_value()
         };
         let lists: Vec<_> = (0..lists).map(|_| list()).collect();

@@ -7,9 +7,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use etwgpu_graph::Graph;
-use etwgpu_runtime::{Knobs, Session, analyse};
+use etwgpu_runtime::{Knobs, Model, Profile, RunStats, Session, analyse};
+use serde_json::{Value, json};
 
-use super::median;
+use super::{Output, median};
 use crate::host::Arguments;
 use crate::npy::Array;
 use crate::pte::Pte;
@@ -31,6 +32,8 @@ pub struct Options {
     /// Print the time of every kernel.
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures a decoder whose inputs are tokens `[1, S]` and a position `[1]`.
@@ -41,68 +44,132 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let [delegate] = &program.methods.first().context("no method")?.delegates[..] else {
         bail!("not one delegate")
     };
-    let graph = analyse(delegate.processed)?.graph;
     let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
-    let mut session = Session::load(delegate.processed, &knobs, &mut &program)?;
-    println!("load {:.3} s", started.elapsed().as_secs_f64());
+    let session = Session::load(delegate.processed, &knobs, &mut &program)?;
+    let load = started.elapsed().as_secs_f64();
+    println!("load {load:.3} s");
+    let mut decoder = Decoder::new(session, &analyse(delegate.processed)?)?;
+    let mut prefill = Vec::new();
     for &length in &options.prefill {
-        let mut times: Vec<f64> =
-            (0..4).map(|_| Ok(step(&mut session, &graph, 0, length)?.0)).collect::<Result<_>>()?;
-        let first = times.remove(0);
-        let median = median(&mut times);
-        println!(
-            "prefill {length}: {:.0} tok/s, {:.2} ms (first {:.2} ms)",
-            f64::from(length) / median,
-            median * 1e3,
-            first * 1e3
-        );
-        if options.profile {
-            print_profile(&mut session, &graph, 0, length)?;
+        if let Some(figures) = decoder.prefill(length, options.profile)? {
+            prefill.push(figures);
         }
     }
+    let mut decode = Vec::new();
     for &context in &options.context {
-        step(&mut session, &graph, context, 1)?;
-        let (mut times, mut host, mut ahead) = (Vec::new(), Vec::new(), Vec::new());
-        for i in 0..options.steps as i32 {
-            let (total, before, meanwhile) = step(&mut session, &graph, context + 1 + i, 1)?;
-            times.push(total);
-            host.push(before);
-            ahead.push(meanwhile);
+        if let Some(figures) = decoder.decode(context, options.steps, options.profile)? {
+            decode.push(figures);
         }
-        let mean = times.iter().sum::<f64>() / times.len() as f64;
+    }
+    options.output.write("llm", json!({"load_s": load, "prefill": prefill, "decode": decode}))
+}
+
+/// A decoder under measurement.
+struct Decoder {
+    session: Session,
+    graph: Graph,
+    /// Tokens that one run takes.
+    bound: i32,
+    /// Tokens that exist.
+    vocabulary: i64,
+}
+
+/// Seconds of one run.
+struct Step {
+    total: f64,
+    /// Before submission.
+    before: f64,
+    /// On the next run, while the device works.
+    ahead: f64,
+    stats: RunStats,
+}
+
+impl Decoder {
+    fn new(session: Session, model: &Model) -> Result<Self> {
+        let tokens = *model.graph.inputs.first().context("no inputs")?;
+        let Some([1, bound]) = model.graph.tensor(tokens).map(|tensor| &tensor.dims[..]) else {
+            bail!("input 0 is no row of tokens [1, S]")
+        };
+        let rows = model.row_inputs().into_iter().find(|(id, _)| *id == tokens);
+        let vocabulary = rows.context("input 0 does not index an embedding")?.1.into();
+        Ok(Self { session, bound: *bound as i32, vocabulary, graph: model.graph.clone() })
+    }
+
+    /// Tokens per second of a prompt; none when the program does not take it at once.
+    fn prefill(&mut self, length: i32, profile: bool) -> Result<Option<Value>> {
+        if length < 1 || length > self.bound {
+            println!("prefill {length}: skipped, the program takes 1 to {} tokens at once", self.bound);
+            return Ok(None);
+        }
+        let mut times: Vec<f64> = (0..4).map(|_| Ok(self.step(0, length)?.total)).collect::<Result<_>>()?;
+        let first = times.remove(0);
         let median = median(&mut times);
+        let rate = f64::from(length) / median;
+        println!("prefill {length}: {rate:.0} tok/s, {:.2} ms (first {:.2} ms)", median * 1e3, first * 1e3);
+        if profile {
+            self.print_profile(0, length)?;
+        }
+        Ok(Some(json!({"tokens": length, "tok_per_s": rate, "median_s": median, "first_s": first})))
+    }
+
+    /// Tokens per second of single tokens after `context` others; none when the program refuses such positions.
+    fn decode(&mut self, context: i32, steps: usize, profile: bool) -> Result<Option<Value>> {
+        if let Err(error) = self.step(context + steps as i32, 1) {
+            println!("decode at {context}: skipped, {error}");
+            return Ok(None);
+        }
+        let steps: Vec<Step> = (0..steps as i32).map(|i| self.step(context + i, 1)).collect::<Result<_>>()?;
+        let all = |of: fn(&Step) -> f64| steps.iter().map(of).collect::<Vec<f64>>();
+        let mut times = all(|s| s.total);
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        let [median, before, ahead] =
+            [median(&mut times), median(&mut all(|s| s.before)), median(&mut all(|s| s.ahead))];
+        let stats = steps.last().map(|s| s.stats).unwrap_or_default();
         println!(
-            "decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, host {:.1} us + {:.1} us meanwhile)",
+            "decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, host {:.1} us + {:.1} us meanwhile; \
+             {} launches, {} uploads, {} submits)",
             1.0 / median,
             median * 1e6,
             mean * 1e6,
-            super::median(&mut host) * 1e6,
-            super::median(&mut ahead) * 1e6
+            before * 1e6,
+            ahead * 1e6,
+            stats.dispatches,
+            stats.uploads,
+            stats.submits
         );
-        if options.profile {
-            print_profile(&mut session, &graph, context + 1, 1)?;
+        if profile {
+            self.print_profile(context, 1)?;
         }
+        Ok(Some(json!({
+            "context": context, "tok_per_s": 1.0 / median, "median_s": median, "mean_s": mean, "host_s": before,
+            "ahead_s": ahead, "dispatches": stats.dispatches, "uploads": stats.uploads, "submits": stats.submits,
+        })))
     }
-    Ok(())
-}
 
-fn arguments(graph: &Graph, position: i32, length: i32) -> Arguments {
-    let tokens =
-        (0..length).flat_map(|i| (1 + i64::from((i * 7919 + position) % 400)).to_le_bytes()).collect();
-    let inputs = vec![
-        Array { scalar_type: 4, sizes: vec![1, length], bytes: tokens },
-        Array { scalar_type: 4, sizes: vec![1], bytes: i64::from(position).to_le_bytes().to_vec() },
-    ];
-    Arguments::new(graph, inputs)
-}
+    fn arguments(&self, position: i32, length: i32) -> Arguments {
+        let token = |i: i32| i64::from(i * 7919 + position) % self.vocabulary;
+        let tokens = (0..length).flat_map(|i| token(i).to_le_bytes()).collect();
+        let inputs = vec![
+            Array { scalar_type: 4, sizes: vec![1, length], bytes: tokens },
+            Array { scalar_type: 4, sizes: vec![1], bytes: i64::from(position).to_le_bytes().to_vec() },
+        ];
+        Arguments::new(&self.graph, inputs)
+    }
 
-/// Seconds of one run, those before submission, and those spent on the next run meanwhile.
-fn step(session: &mut Session, graph: &Graph, position: i32, length: i32) -> Result<(f64, f64, f64)> {
-    let mut arguments = arguments(graph, position, length);
-    let started = Instant::now();
-    let stats = session.run(&mut arguments)?;
-    let total = started.elapsed();
-    Ok((total.as_secs_f64(), (total - stats.wait).as_secs_f64(), stats.ahead.as_secs_f64()))
+    fn step(&mut self, position: i32, length: i32) -> Result<Step> {
+        let mut arguments = self.arguments(position, length);
+        let started = Instant::now();
+        let stats = self.session.run(&mut arguments)?;
+        let total = started.elapsed();
+        let before = (total - stats.wait).as_secs_f64();
+        Ok(Step { total: total.as_secs_f64(), before, ahead: stats.ahead.as_secs_f64(), stats })
+    }
+
+    fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {
+        let mut arguments = self.arguments(position, length);
+        print_kernels(&self.session.profile(&mut arguments)?);
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -113,8 +180,7 @@ struct Row {
     ops: u64,
 }
 
-fn print_profile(session: &mut Session, graph: &Graph, position: i32, length: i32) -> Result<()> {
-    let profile = session.profile(&mut arguments(graph, position, length))?;
+fn print_kernels(profile: &Profile<'_>) {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for span in &profile.spans {
         let dispatch = &profile.lowered.recording.dispatches[span.dispatch];
@@ -144,5 +210,4 @@ fn print_profile(session: &mut Session, graph: &Graph, position: i32, length: i3
             row.ops as f64 / row.time / 1e3
         );
     }
-    Ok(())
 }

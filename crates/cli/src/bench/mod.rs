@@ -2,8 +2,11 @@
 
 mod llm;
 
-use anyhow::Result;
-use clap::Subcommand;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 /// What to measure.
 #[derive(Subcommand)]
@@ -16,6 +19,25 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Llm(options) => llm::run(options),
+    }
+}
+
+/// Where figures go besides the table that is printed.
+#[derive(Args)]
+struct Output {
+    /// Write the figures to this file as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Output {
+    /// Writes the figures of a benchmark on the adapter that runs took place on.
+    fn write(&self, benchmark: &str, figures: Value) -> Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        let adapter: Value = serde_json::from_str(&etwgpu_runtime::adapter_info_json())?;
+        let version = env!("CARGO_PKG_VERSION");
+        let all = json!({"benchmark": benchmark, "version": version, "adapter": adapter, "figures": figures});
+        std::fs::write(path, format!("{all:#}\n")).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -117,11 +117,13 @@ fn stored_value<'a>(fbb: &mut FlatBufferBuilder<'a>, value: &V) -> WIPOffset<vkg
         }
         V::Sym => union(GraphTypes::SymInt, SymInt::create(fbb, &SymIntArgs { value: 0 })),
         V::Ints(items) => {
-            let items = Some(fbb.create_vector(items));
+            let items: Vec<_> = items.iter().map(|&item| Word64::of_bits(item as u64)).collect();
+            let items = Some(fbb.create_vector(&items));
             union(GraphTypes::IntList, IntList::create(fbb, &IntListArgs { items }))
         }
         V::Doubles(items) => {
-            let items = Some(fbb.create_vector(items));
+            let items: Vec<_> = items.iter().map(|item| Word64::of_bits(item.to_bits())).collect();
+            let items = Some(fbb.create_vector(&items));
             union(GraphTypes::DoubleList, DoubleList::create(fbb, &DoubleListArgs { items }))
         }
         V::Bools(items) => {

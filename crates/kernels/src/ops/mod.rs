@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use crate::op::OpDef;
 
 pub mod binary;
+pub mod cast;
 pub mod compare;
 pub mod copy;
 pub mod embedding_q4;
@@ -35,6 +36,7 @@ pub const OPS: &[&OpDef] = &[
     &binary::MINIMUM,
     &binary::MUL,
     &binary::SUB,
+    &cast::TO_COPY,
     &compare::EQ,
     &compare::GE,
     &compare::GT,

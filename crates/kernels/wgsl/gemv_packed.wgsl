@@ -168,12 +168,17 @@ fn prepare(m: u32, ids: Ids) {
         if {i}u / PER_ROUND == {round}u {
             let to = ({i}u - first) * WG + ids.lid;
 #ifdef DYNAMIC_Q8
-            staged[to / 8u * PITCH + to % 8u] = packed(integers(v{i}, q), ids);
+            let ready = packed(integers(v{i}, q), ids);
 #else
             let exponent = shared_exponent(v{i});
-            staged[to / 8u * PITCH + to % 8u] = packed(integers(v{i}, exponent), ids);
-            if to % 8u == 0u { units[to / 8u] = unit_of(exponent); }
+            let ready = packed(integers(v{i}, exponent), ids);
 #endif
+            if to < OWNERS * 8u {
+                staged[to / 8u * PITCH + to % 8u] = ready;
+#ifndef DYNAMIC_Q8
+                if to % 8u == 0u { units[to / 8u] = unit_of(exponent); }
+#endif
+            }
         }
 #end
         workgroupBarrier();

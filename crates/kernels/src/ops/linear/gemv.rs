@@ -28,6 +28,12 @@ const BUSY: u32 = 512;
 /// Invocations of a workgroup, unless a row needs more.
 const WG: u32 = 256;
 
+/// Invocations of a workgroup whose teams have few output channels each.
+const WG_LARGE: u32 = 512;
+
+/// Most output channels of a team.
+const MOST_ROWS: u32 = 32;
+
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     let Weights::Q4 { group, .. } = problem.weights else { return Err("weights are not 4-bit".into()) };
     require(problem.residual.is_none(), "the sum is fused elsewhere")?;
@@ -70,10 +76,16 @@ impl Layout {
     fn of(k: u32, n: u32, caps: &Caps) -> Self {
         // A team is made of whole subgroups, so that those can add up its products.
         let team = (k / CHUNK).next_power_of_two().max(caps.subgroups.map_or(32, |s| s.max.max(32)));
-        let wg = WG.max(team);
+        let enough = |teams: u32| move |rows: &u32| n / (teams * rows) >= BUSY;
+        let small = WG.max(team);
+        let walks_far = enough(small / team)(&MOST_ROWS);
+        // Preparing the activations is shared by a workgroup: the fewer channels there are for each team, the more
+        // teams should share it.
+        let large = WG_LARGE.max(4 * team);
+        let can_be_large = is_packed(caps) && !caps.is_cpu && large <= caps.max_invocations;
+        let wg = if can_be_large && !walks_far { large } else { small };
         let teams = wg / team;
-        let enough = |rows: &u32| n / (teams * rows) >= BUSY;
-        let team_rows = [32, 16, 8].into_iter().find(enough).unwrap_or(4);
+        let team_rows = [MOST_ROWS, 16, 8].into_iter().find(enough(teams)).unwrap_or(4);
         Self { team, teams, team_rows, owners: team.min((wg / 8).max(64)) }
     }
 
@@ -110,10 +122,10 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
         .set("TEAM_ROWS", layout.team_rows)
         .set("ROWS", rows)
         .set("PARTS", parts)
-        .set("LOADS", 8 / layout.teams)
+        .set("LOADS", (8 / layout.teams).max(1))
         .set("OWNERS", layout.owners)
         .set("ROUNDS", rounds)
-        .set("PER_ROUND", 8 / layout.teams / rounds)
+        .set("PER_ROUND", (8 / layout.teams).max(1) / rounds)
         .flag("F16", joint.x.dtype == DType::F16)
         .flag("ANY_F16", joint.uses_f16())
         .flag("SWIGLU", matches!(joint.epilogue, Epilogue::SwiGlu(_)))

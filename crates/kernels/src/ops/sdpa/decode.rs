@@ -24,6 +24,9 @@ const MAX_GROUP: u32 = 16;
 /// Keys of a split at least: shorter ones cost more to merge than they save.
 const MIN_SPLIT: u32 = 32;
 
+/// Keys whose loads an invocation has under way at once.
+const AHEAD: u32 = 4;
+
 /// Workgroups that keep a large GPU busy.
 const BUSY: u32 = 512;
 
@@ -90,6 +93,7 @@ fn record_splits(
     let shader = split_template(problem, "sdpa_split", include_str!("split.wgsl"))
         .set("LANES", lanes)
         .set("KEYS", WG / lanes)
+        .set("AHEAD", AHEAD)
         .set("KV_HEADS", problem.kv_heads)
         .flag("SUBGROUPS", shuffles)
         .flag("MERGES", merges)

@@ -20,9 +20,9 @@ fn rows(head_dim: u32) -> u32 {
     if head_dim <= 64 { 4 * SUBGROUP_ROWS } else { 2 * SUBGROUP_ROWS }
 }
 
-/// Keys of a tile.
+/// Keys of a tile: as many as queries, since both pass through the same memory.
 fn keys(head_dim: u32) -> u32 {
-    if head_dim <= 64 { 32 } else { 16 }
+    rows(head_dim)
 }
 
 /// The largest head dimension: its rows must fit in workgroup memory and registers.
@@ -42,10 +42,11 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.max_workgroup_memory >= memory(problem.head_dim), "too little workgroup memory")
 }
 
-/// Bytes of workgroup memory: two parts of queries and keys, values, scores, probabilities.
+/// Bytes of workgroup memory: keys in two parts, the first of which makes room for probabilities; values, scores.
 fn memory(head_dim: u32) -> u32 {
     let (rows, keys) = (rows(head_dim), keys(head_dim));
-    (2 * rows + 3 * keys) * (head_dim + 8) * 2 + rows * (keys + 4) * 4 + rows * (keys + 8) * 2 + 16
+    let (tile, weights) = (keys * (head_dim + 8) * 2, rows * (keys + 8) * 2);
+    tile.max(weights) + 2 * tile + rows * (keys + 8) * 4 + 16
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
@@ -73,6 +74,6 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         lower.read(&problem.values),
         lower.write(&out),
     ];
-    let grid = [problem.seq.div_ceil(rows), problem.heads, problem.batch];
+    let grid = [problem.heads, problem.seq.div_ceil(rows), problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }

@@ -64,22 +64,32 @@ fn main(ids: Ids) {
     var total: array<f32, GROUP>;
     var sum: array<vec4<f32>, GROUP>;
     for (var g = 0u; g < GROUP; g++) { highest[g] = HIDDEN; }
-    // The trip count is the same for all invocations, as the barriers of lane_sum ask.
+    // The trip count is the same for all invocations, as the barriers of lane_sum ask. Keys and values of AHEAD turns are
+    // under way at once.
     let steps = (split_len + KEYS - 1u) / KEYS;
-    for (var i = 0u; i < steps; i++) {
-        let c = first + i * KEYS + slot;
-        let seen = c < end;
-        let at = kv + min(c, context() - 1u) * p.kv_seq;
-        let k = vec4<f32>(keys[at]);
-        let v = vec4<f32>(values[at]);
+    for (var i = 0u; i < steps; i += AHEAD) {
+#for j AHEAD
+        let c{j} = first + (i + {j}u) * KEYS + slot;
+        let seen{j} = c{j} < end;
+        let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
+        let k{j} = vec4<f32>(keys[at{j}]);
+        let v{j} = vec4<f32>(values[at{j}]);
+#end
         for (var g = 0u; g < GROUP; g++) {
-            let score = select(HIDDEN, lane_sum(dot(query[g], k), ids.lid), seen);
-            let next = max(highest[g], score);
+            var next = highest[g];
+#for j AHEAD
+            let score{j} = select(HIDDEN, lane_sum(dot(query[g], k{j}), ids.lid), seen{j});
+            next = max(next, score{j});
+#end
             let keep = exp(highest[g] - next);
-            let weight = select(0.0, exp(score - next), seen);
             highest[g] = next;
-            total[g] = total[g] * keep + weight;
-            sum[g] = sum[g] * keep + weight * v;
+            total[g] *= keep;
+            sum[g] *= keep;
+#for j AHEAD
+            let weight{j} = select(0.0, exp(score{j} - next), seen{j});
+            total[g] += weight{j};
+            sum[g] += weight{j} * v{j};
+#end
         }
     }
     for (var g = 0u; g < GROUP; g++) {

@@ -30,6 +30,8 @@ enum Command {
         /// Parts of names; all models without.
         names: Vec<String>,
     },
+    /// Where the time of a run goes, kernel by kernel, on made-up inputs.
+    Profile(etwgpu_cli::profile::Options),
     /// Measures speed without ExecuTorch around it.
     #[command(subcommand)]
     Bench(Bench),
@@ -52,6 +54,12 @@ fn run(command: Command) -> Result<bool> {
         Command::Look(command) => {
             let mut text = String::new();
             let result = look::run(&command, &mut text);
+            print(&text)?;
+            result.map(|()| true)
+        }
+        Command::Profile(options) => {
+            let mut text = String::new();
+            let result = etwgpu_cli::profile::run(&options, &mut text);
             print(&text)?;
             result.map(|()| true)
         }

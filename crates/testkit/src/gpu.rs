@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etwgpu_engine::{AdapterChoice, Buffer, EngineError, Gpu, Prepared};
+use etwgpu_engine::{AdapterChoice, Buffer, EngineError, Gpu, Prepared, Trace};
 use etwgpu_graph::ValueId;
 use etwgpu_kernels::cases::Case;
 use etwgpu_kernels::reference::Array;
@@ -49,7 +49,7 @@ pub fn run(gpu: &Gpu, case: &Case, live: &Live, lowered: &Lowered) -> Result<Vec
         read.push(bytes.to_vec());
         Ok(())
     };
-    prepared.run(gpu, &[], &mut sink, None).map_err(fail)?;
+    prepared.run(gpu, &[], &mut sink, &mut Trace::off()).map_err(fail)?;
     let outputs = lowered.recording.outputs.len();
     check_guards(&lowered.recording, &read[outputs..])?;
     let outputs = lowered.recording.outputs.iter().zip(&read);

@@ -16,7 +16,7 @@ use crate::status::Error;
 /// What a host wants to be told of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
-    /// Phases of the host; kernels too, where the delegate was loaded with `timestamp_query`.
+    /// Phases of the host; kernels too, where the delegate was loaded with `timestamp_query` and no values are watched.
     pub spans: bool,
     /// The tensors that operators compute.
     pub values: bool,

@@ -106,7 +106,9 @@ impl Session {
     /// Runs once. An error before the GPU starts leaves sizes, state and caches as they were.
     pub fn run(&mut self, host: &mut dyn HostCall) -> Result<RunStats, Error> {
         let watch = host.watch();
-        let timing = if self.timed { Timing::Launches } else { Timing::Off };
+        // A run whose values are watched is not the one of production, and Inspector would take a kernel's event for the
+        // value of its operator.
+        let timing = if self.timed && !watch.values { Timing::Launches } else { Timing::Off };
         let mut trace = Trace::new(timing, watch.spans);
         let (plan, stats) = self.run_with(host, &mut trace, watch.values)?;
         if watch.spans {

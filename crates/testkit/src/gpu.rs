@@ -19,7 +19,7 @@ const GUARD: u64 = 256;
 pub fn open() -> Arc<Gpu> {
     let named = std::env::var("ETWGPU_ADAPTER").ok().filter(|name| !name.is_empty());
     let checked_shaders = std::env::var("ETWGPU_CHECKED_SHADERS").is_ok_and(|v| v == "1");
-    let open = |name| Gpu::open(&AdapterChoice { name, checked_shaders });
+    let open = |name| Gpu::open(&AdapterChoice { name, checked_shaders, ..AdapterChoice::default() });
     let gpu = match named {
         Some(name) => open(Some(name)),
         None => open(None).or_else(|_| open(Some("llvmpipe".into()))),

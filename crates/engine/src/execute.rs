@@ -58,6 +58,15 @@ struct Output {
     staged_at: u64,
 }
 
+/// Device memory of a prepared recording, beside the buffers that the recording names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanMemory {
+    /// Parameters of all launches.
+    pub parameters: u64,
+    /// Outputs on their way to the host.
+    pub staging: u64,
+}
+
 /// New parameters and grid of one launch.
 pub struct Patch<'a> {
     /// Position of the launch in the recording.
@@ -336,8 +345,9 @@ impl Prepared {
     }
 
     /// Bytes of the buffers that belong to this recording alone.
-    pub fn temp_bytes(&self) -> u64 {
-        self.buffers.iter().flatten().map(Buffer::size).sum()
+    pub fn memory(&self) -> PlanMemory {
+        let bytes = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, Buffer::size);
+        PlanMemory { parameters: bytes(&self.params), staging: bytes(&self.staging) }
     }
 }
 

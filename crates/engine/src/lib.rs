@@ -12,6 +12,6 @@ mod trace;
 
 pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
 pub use error::EngineError;
-pub use execute::{Patch, Prepared, RunStats, Sink};
+pub use execute::{Patch, PlanMemory, Prepared, RunStats, Sink};
 pub use memory::Buffer;
 pub use trace::{Phase, PhaseSpan, Span, Timing, Trace};

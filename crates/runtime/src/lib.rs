@@ -19,5 +19,5 @@ pub use host::{HostArg, HostCall};
 pub use knobs::{KNOBS, Knob, Knobs, get_option, set_option};
 pub use load::{Model, analyse};
 pub use observe::{NamedSpan, NodeValue, Watch};
-pub use session::{Profile, Session};
+pub use session::{Memory, Profile, Session};
 pub use status::{Error, code};

@@ -7,7 +7,7 @@ use etwgpu_graph::{Dims, ValueId, WeightSource, parse};
 use etwgpu_kernels::live::{Dirty, Journal};
 use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
-use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch};
+use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch, Totals};
 
 use crate::device;
 use crate::host::{HostCall, Inputs, resize_outputs, set_integers, write_output};
@@ -46,6 +46,27 @@ pub struct Profile {
     pub trace: Trace,
     /// What the run did.
     pub stats: RunStats,
+}
+
+/// Device memory of a loaded delegate, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Constants.
+    pub weights: u64,
+    /// What the program keeps between runs, such as KV caches.
+    pub states: u64,
+    /// Plans that are kept, each for its live sizes; all that follows is the sum over them.
+    pub plans: usize,
+    /// Host inputs.
+    pub inputs: u64,
+    /// Temporaries.
+    pub scratch: u64,
+    /// Parameters of launches.
+    pub parameters: u64,
+    /// Outputs on their way to the host.
+    pub staging: u64,
+    /// Pipelines of the device, which all delegates share; drivers do not tell their bytes.
+    pub pipelines: usize,
 }
 
 /// A recording for one set of live sizes.
@@ -101,6 +122,22 @@ impl Session {
             runs: 0,
             timed,
         })
+    }
+
+    /// Device memory as it is now.
+    pub fn memory(&self) -> Memory {
+        let (weights, states) = self.resident.bytes();
+        let pipelines = self.gpu.pipeline_count();
+        let mut memory = Memory { weights, states, plans: self.plans.len(), pipelines, ..Memory::default() };
+        for plan in &self.plans {
+            let totals = Totals::of(&plan.lowered.recording);
+            let own = plan.prepared.memory();
+            memory.inputs += totals.input_bytes;
+            memory.scratch += totals.temp_bytes;
+            memory.parameters += own.parameters;
+            memory.staging += own.staging;
+        }
+        memory
     }
 
     /// Runs once. An error before the GPU starts leaves sizes, state and caches as they were.

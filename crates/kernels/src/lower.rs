@@ -103,7 +103,10 @@ pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> 
         if let Some(unit) = Unit::at(planner, &lowered.fused, index) {
             lower_unit(planner, live, unit, &mut lowered.recording, &mut buffers, &mut plan)?;
             let sources = unit.sources(planner);
-            lowered.recording.dispatches[start..].iter_mut().for_each(|d| d.sources.clone_from(&sources));
+            lowered.recording.dispatches[start..]
+                .iter_mut()
+                .filter(|d| d.sources.is_empty())
+                .for_each(|d| d.sources.clone_from(&sources));
         }
         plan.dispatches = start..lowered.recording.dispatches.len();
         lowered.plans.push(plan);
@@ -198,6 +201,7 @@ fn lower_unit(
         considered: Vec::new(),
         follows_integers: false,
         route: None,
+        alone: false,
     };
     match unit {
         Unit::Group { group, .. } => {
@@ -310,6 +314,8 @@ pub struct Lower<'a> {
     follows_integers: bool,
     /// The route that is being recorded.
     route: Option<&'static str>,
+    /// Whether launches stand for the node at `cx` alone, not for all of its group.
+    alone: bool,
 }
 
 /// A launch under construction.
@@ -440,7 +446,7 @@ impl Lower<'_> {
             live_params,
             grid,
             node,
-            sources: Vec::new(),
+            sources: if self.alone { self.cx.node().handles.clone() } else { Vec::new() },
             route: self.route,
             bytes,
             ops,
@@ -451,6 +457,19 @@ impl Lower<'_> {
     /// Folds a count of workgroups into a grid within the device's limits.
     pub fn grid(&self, groups: u64) -> [u32; 3] {
         fold_grid(groups, self.planner.caps.max_grid)
+    }
+
+    /// Records what one node of a group does by itself.
+    pub(crate) fn for_node(
+        &mut self,
+        node: usize,
+        record: impl FnOnce(&mut Self) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let (cx, alone) = (self.cx, self.alone);
+        (self.cx, self.alone) = (cx.at(node), true);
+        let recorded = record(self);
+        (self.cx, self.alone) = (cx, alone);
+        recorded
     }
 
     /// Notes a way to run a group that was considered, and whether it fits.

@@ -111,7 +111,6 @@ impl Fused for AttentionFront {
         }
         let epilogue = self.epilogue(&cx)?;
         self.linears.record_all(lower, epilogue, "norm_qkv_rope_cache")?;
-        lower.cx = cx.at(self.attention);
-        sdpa::attend_cached(lower)
+        lower.for_node(self.attention, sdpa::attend_cached)
     }
 }

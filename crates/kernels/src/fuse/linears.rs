@@ -167,13 +167,7 @@ impl Linears {
 
 /// Records nodes one by one, in the place of a group.
 pub(super) fn record_nodes(lower: &mut Lower<'_>, nodes: &[usize]) -> Result<(), OpError> {
-    let here = lower.cx;
-    for &node in nodes {
-        lower.cx = here.at(node);
-        record_node(lower)?;
-    }
-    lower.cx = here;
-    Ok(())
+    nodes.iter().try_for_each(|&node| lower.for_node(node, record_node))
 }
 
 fn norm_of(cx: &NodeCx<'_>) -> Result<Norm, OpError> {

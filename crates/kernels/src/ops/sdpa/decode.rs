@@ -47,9 +47,13 @@ fn keys_at_once(problem: &Problem) -> u32 {
     WG / lanes(problem)
 }
 
-/// Most splits that are ever used: depends on the heads alone, so that scratch and bindings never change.
+/// Most splits that are ever used: depends on heads and cache alone, so that scratch, bindings and grids never change.
+/// Each is a workgroup of every launch, at work or not, so there are no more than a full cache fills.
 fn max_splits(problem: &Problem) -> u32 {
-    (BUSY / (problem.batch * problem.kv_heads).max(1)).clamp(1, 128)
+    let heads = problem.batch * problem.kv_heads;
+    let capacity = problem.keys.numel() / u64::from((heads * problem.head_dim).max(1));
+    let filled = capacity.div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
+    (BUSY / heads.max(1)).clamp(1, filled)
 }
 
 /// Splits of the live context, as `splits.wgsl` has it.

@@ -1,5 +1,8 @@
 """ETDump and Inspector: phases, GPU times and intermediate values, joined to the operators of the source program."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from executorch.runtime import Runtime, Verification
 
 import executorch_wgpu
 from executorch_wgpu.devtools import parse_metadata, source_debug_handles
-from conftest import DEMO
+from conftest import DEMO, ROOT
 
 PHASES = ["ETWGPU_PLAN", "ETWGPU_INPUTS", "ETWGPU_ENCODE", "ETWGPU_SUBMIT", "ETWGPU_ENCODE_NEXT", "ETWGPU_WAIT",
           "ETWGPU_OUTPUTS"]
@@ -109,7 +112,7 @@ def test_kernels_join_the_operators_of_the_source(gated, tmp_path):
     # In the program one linear operator stands for two of the source.
     linear = ["aten.permute_copy.default", "aten.mm.default"]
     assert [source for _, source in joined] == [
-        linear, ["aten.sigmoid.default"], linear, ["aten.mul.Tensor"], linear, ["aten.tanh.default"], ["aten.add.Tensor"]
+        linear, ["aten.sigmoid.default"], linear, ["aten.mul.Tensor"], linear, ["aten.tanh.default"], ["aten.add.Tensor"],
     ], joined
     assert [kernel for kernel, _ in joined if not kernel.startswith("linear")] == ["sigmoid", "mul", "tanh", "add"]
     table = inspector.event_blocks[-1].to_dataframe(include_delegate_debug_data=True)
@@ -133,3 +136,20 @@ def test_values_are_not_read_unless_asked_for(gated, tmp_path):
     folder, _, x = gated
     _, events = traced(folder / "model.pte", [(x,)], tmp_path)
     assert not any(event.debug_data for event in events.values())
+
+
+def test_the_peers_variable_is_ours_too(python):
+    code = "import executorch_wgpu as e; print(e.get_option('timestamp_query'))"
+    answers = [python(code, **environment).stdout.strip() for environment in (
+        {}, {"WEBGPU_TIMESTAMP_QUERY": "1"}, {"ETWGPU_TIMESTAMP_QUERY": "0", "WEBGPU_TIMESTAMP_QUERY": "1"})]
+    assert answers == ["0", "1", "0"]
+
+
+def test_the_documents_program_runs(tmp_path):
+    """The first Python program of docs/profiling.md, in a folder of its own."""
+    (tmp_path / "demo").symlink_to(DEMO.parent)
+    program = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "profiling.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    words = ("embedding_q₄ @3", "ETWGPU_WAIT", "norm_swiglu", "gb_per_s")
+    assert all(word in done.stdout for word in words), done.stdout

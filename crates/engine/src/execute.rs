@@ -34,6 +34,8 @@ pub struct Prepared {
     outputs: Vec<Output>,
     staging: Option<Buffer>,
     staging_size: u64,
+    /// Queries of the last run, if it was timed.
+    timer: Option<Timer>,
 }
 
 struct Step {
@@ -154,6 +156,7 @@ impl Prepared {
             outputs,
             staging,
             staging_size,
+            timer: None,
         })
     }
 
@@ -208,7 +211,8 @@ impl Prepared {
         trace.end(Phase::Inputs);
         stats.dispatches = self.active().count();
         let timed = self.timed(trace.timing());
-        let timer = Timer::new(gpu, timed.len());
+        let kept = self.timer.take().filter(|timer| timer.launches() == timed.len());
+        let timer = kept.or_else(|| Timer::new(gpu, timed.len()));
         stats.passes = if timer.is_some() { timed.len() } else { 1 };
         let commands = match (&timer, self.next.take()) {
             (None, Some(ready)) => ready,
@@ -236,6 +240,7 @@ impl Prepared {
         if let Some(timer) = timer {
             let spans = timer.spans(gpu, index, &timed)?;
             trace.place(spans, submitting, started + stats.wait);
+            self.timer = Some(timer);
         }
         result.map(|()| stats)
     }

@@ -61,6 +61,11 @@ impl Timer {
         Self { sets, launches, resolved, staging }
     }
 
+    /// How many launches it times.
+    pub(crate) fn launches(&self) -> usize {
+        self.launches
+    }
+
     pub(crate) fn writes(&self, launch: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         let at = (2 * launch % SET) as u32;
         wgpu::ComputePassTimestampWrites {

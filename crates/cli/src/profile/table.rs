@@ -91,7 +91,7 @@ pub fn lines(launches: &[LaunchTime], limits: Option<&Limits>) -> String {
         let share = limits.map(|limits| format!("  {:>6.1} %", 100.0 * row.share_of_limit(limits)));
         let _ = writeln!(
             text,
-            "{:>10.1} {:>4.1} % {:>6} {:>9.2} {:>9.1} {:>9.3}{}  {:<32} {}",
+            "{:>10.1} {:>4.1} % {:>6} {:>9.2} {:>9.1} {:>9.4}{}  {:<32} {}",
             row.us,
             100.0 * row.us / total.max(f64::MIN_POSITIVE),
             row.count,

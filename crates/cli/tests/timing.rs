@@ -49,7 +49,7 @@ fn shape(stats: &RunStats) -> (usize, usize, usize) {
 
 #[test]
 fn the_setting_changes_nothing_but_the_passes_of_timed_runs() {
-    for model in ["q4gsw_4w_m3", "q4gsw_4w_pf17_bias"] {
+    for model in ["q4gsw_4w_pf17_bias", "sdpa_dynpos_d32_tiny"] {
         let ((mut plain, arguments), (mut timed, _)) = (load(model, "0"), load(model, "1"));
         let run = |session: &mut Session| {
             let mut arguments = arguments.clone();

@@ -29,13 +29,19 @@ pub struct Prepared {
     /// Words of the parameters that follow symbolic integers: byte position and graph value.
     live_params: Vec<(usize, u32)>,
     /// The launches of the next run, encoded while the last one ran.
-    next: Option<wgpu::CommandBuffer>,
+    next: Option<Encoded>,
     mapped: Arc<AtomicBool>,
     outputs: Vec<Output>,
     staging: Option<Buffer>,
     staging_size: u64,
     /// Queries of the last run, if it was timed.
     timer: Option<Timer>,
+}
+
+/// Commands of one run.
+struct Encoded {
+    commands: wgpu::CommandBuffer,
+    passes: usize,
 }
 
 struct Step {
@@ -213,11 +219,11 @@ impl Prepared {
         let timed = self.timed(trace.timing());
         let kept = self.timer.take().filter(|timer| timer.launches() == timed.len());
         let timer = kept.or_else(|| Timer::new(gpu, timed.len()));
-        stats.passes = if timer.is_some() { timed.len() } else { 1 };
-        let commands = match (&timer, self.next.take()) {
+        let Encoded { commands, passes } = match (&timer, self.next.take()) {
             (None, Some(ready)) => ready,
             (timer, _) => self.encode(gpu, timer.as_ref().map(|timer| (timer, trace.timing()))),
         };
+        stats.passes = passes;
         trace.end(Phase::Encode);
         let submitting = Instant::now();
         let index = gpu.queue.submit([commands]);
@@ -260,28 +266,30 @@ impl Prepared {
     }
 
     /// Every launch in one pass, or, where each is timed, in a pass of its own.
-    fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, Timing)>) -> wgpu::CommandBuffer {
+    fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, Timing)>) -> Encoded {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        match timed {
+        let passes = match timed {
             Some((timer, Timing::Launches)) => {
                 for (count, (_, step)) in self.active().enumerate() {
                     let timestamp_writes = Some(timer.writes(count));
                     let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                     step.encode(&mut encoder.begin_compute_pass(&desc));
                 }
+                self.active().count()
             }
             whole => {
                 let timestamp_writes = whole.map(|(timer, _)| timer.writes(0));
                 let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                 let mut pass = encoder.begin_compute_pass(&desc);
                 self.active().for_each(|(_, step)| step.encode(&mut pass));
+                1
             }
-        }
+        };
         self.encode_outputs(&mut encoder);
         if let Some((timer, _)) = timed {
             timer.resolve(&mut encoder);
         }
-        encoder.finish()
+        Encoded { commands: encoder.finish(), passes }
     }
 
     fn encode_outputs(&self, encoder: &mut wgpu::CommandEncoder) {

@@ -13,6 +13,9 @@ namespace etwgpu {
 enum class ArgKind : std::uint8_t;
 struct ArgView;
 
+// What an observer of a call wants to be told.
+struct Watch;
+
 // The argument list of one `execute`: delegate inputs, then delegate outputs.
 class Call {
  public:
@@ -25,6 +28,13 @@ class Call {
   virtual bool resize(std::size_t index, rust::Slice<const std::int32_t> sizes) = 0;
   // Stores an integer into argument `index`.
   virtual void set_int(std::size_t index, std::int64_t value) = 0;
+  // What the observer of this call wants to be told.
+  virtual Watch watch() const = 0;
+  // A span of this call, in nanoseconds since it began; `metadata` is JSON or empty.
+  virtual void span(rust::Str name, std::uint64_t start, std::uint64_t end, rust::Str metadata) = 0;
+  // A contiguous tensor that operator `node` of the program computed.
+  virtual void value(std::uint32_t node, std::int8_t scalar_type, rust::Slice<const std::int32_t> sizes,
+                     rust::Slice<const std::uint8_t> data) = 0;
 };
 
 // Named constants of a program, inside the file or beside it.

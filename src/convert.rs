@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::slice;
 
 use etwgpu_graph::WeightSource;
-use etwgpu_runtime::{Error, HostArg, HostCall, Knobs, Session, code};
+use etwgpu_runtime::{Error, HostArg, HostCall, Knobs, NamedSpan, NodeValue, Session, Watch, code};
 
 use crate::ffi;
 use crate::guard::{Failure, guard};
@@ -99,6 +99,19 @@ impl HostCall for Arguments<'_> {
 
     fn set_int(&mut self, index: usize, value: i64) {
         self.0.as_mut().set_int(index, value);
+    }
+
+    fn watch(&self) -> Watch {
+        let ffi::Watch { spans, values } = self.0.watch();
+        Watch { spans, values }
+    }
+
+    fn span(&mut self, span: &NamedSpan) {
+        self.0.as_mut().span(&span.name, span.start, span.end, &span.metadata);
+    }
+
+    fn value(&mut self, value: &NodeValue) {
+        self.0.as_mut().value(value.node, value.scalar_type, &value.sizes, &value.bytes);
     }
 }
 

@@ -67,6 +67,14 @@ mod ffi {
         idle_ns: u64,
     }
 
+    /// What the observer of a call wants to be told.
+    struct Watch {
+        /// Spans of time.
+        spans: bool,
+        /// Intermediate tensors.
+        values: bool,
+    }
+
     unsafe extern "C++" {
         include!("executorch_wgpu_call.h");
         type Call;
@@ -74,6 +82,9 @@ mod ffi {
         fn arg(self: &Call, index: usize) -> ArgView;
         fn resize(self: Pin<&mut Call>, index: usize, sizes: &[i32]) -> bool;
         fn set_int(self: Pin<&mut Call>, index: usize, value: i64);
+        fn watch(self: &Call) -> Watch;
+        fn span(self: Pin<&mut Call>, name: &str, start: u64, end: u64, metadata: &str);
+        fn value(self: Pin<&mut Call>, node: u32, scalar_type: i8, sizes: &[i32], data: &[u8]);
 
         type NamedData;
         fn acquire(self: Pin<&mut NamedData>, key: &str) -> &[u8];

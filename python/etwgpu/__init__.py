@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-TOOL_COMMANDS = ("info", "dump", "explain", "knobs", "check", "bench")
+TOOL_COMMANDS = ("info", "dump", "explain", "knobs", "check", "profile", "memory", "bench")
 
 USAGE = """etwgpu: run ExecuTorch programs on the GPU through wgpu
 
@@ -19,6 +19,8 @@ USAGE = """etwgpu: run ExecuTorch programs on the GPU through wgpu
   etwgpu explain MODEL.pte [--shape ...]        the route that each step takes, and why not another
   etwgpu knobs                                  every setting and its value
   etwgpu check MODELS_DIR [NAME...]             run models against their goldens, without ExecuTorch
+  etwgpu profile MODEL.pte [--shape ...]        where a run's time goes, kernel by kernel; traces, comparisons
+  etwgpu memory MODEL.pte                       what it takes of device and host memory
   etwgpu bench llm MODEL.pte                    measure a decoder, without ExecuTorch
   etwgpu run MODEL.pte --input X ...            run once through ExecuTorch's runtime
   etwgpu generate MODEL.pte --tokenizer T --prompt P

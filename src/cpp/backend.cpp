@@ -17,6 +17,7 @@
 #include "executorch-wgpu/src/lib.rs.h"
 #include "executorch_wgpu_call.h"
 #include "options.h"
+#include "trace.h"
 
 // These definitions change the layout of ExecuTorch's classes; they come with the target executorch::runtime.
 #if !defined(ET_EVENT_TRACER_ENABLED) || !defined(C10_USING_CUSTOM_GENERATED_MACROS)
@@ -77,7 +78,7 @@ bool is_dense(const Tensor& tensor, At at) {
 // The arguments of one execute.
 class EvalueCall final : public Call {
  public:
-  explicit EvalueCall(Span<EValue*> args) : args_(args) {}
+  EvalueCall(Span<EValue*> args, Tracer tracer) : args_(args), tracer_(tracer) {}
 
   std::size_t size() const override { return args_.size(); }
 
@@ -116,8 +117,20 @@ class EvalueCall final : public Call {
 
   void set_int(std::size_t index, std::int64_t number) override { *args_[index] = EValue(number); }
 
+  Watch watch() const override { return tracer_.watch(); }
+
+  void span(rust::Str name, std::uint64_t start, std::uint64_t end, rust::Str metadata) override {
+    tracer_.span(name, start, end, metadata);
+  }
+
+  void value(std::uint32_t node, std::int8_t scalar_type, rust::Slice<const std::int32_t> sizes,
+             rust::Slice<const std::uint8_t> data) override {
+    tracer_.value(node, scalar_type, sizes, data);
+  }
+
  private:
   Span<EValue*> args_;
+  Tracer tracer_;
 };
 
 // The named constants of the program that is being loaded; holds the bytes of one at a time.
@@ -187,13 +200,13 @@ class WgpuBackend final : public BackendInterface {
     return handle;
   }
 
-  Error execute(BackendExecutionContext&, DelegateHandle* opaque, Span<EValue*> args) const override {
+  Error execute(BackendExecutionContext& context, DelegateHandle* opaque, Span<EValue*> args) const override {
     if (opaque == nullptr) {
       return Error::DelegateInvalidHandle;
     }
     Handle& handle = *static_cast<Handle*>(opaque);
     const std::lock_guard<std::mutex> lock(handle.mutex);
-    EvalueCall call(args);
+    EvalueCall call(args, Tracer(context.event_tracer()));
     return error_of(etwgpu::execute(*handle.delegate, call));
   }
 

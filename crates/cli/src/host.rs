@@ -1,11 +1,12 @@
 //! A host for a delegate without ExecuTorch: arguments in vectors.
 
-use etwgpu_graph::{DType, Graph, Value};
-use etwgpu_runtime::{HostArg, HostCall};
+use etwgpu_graph::{Graph, Value};
+use etwgpu_runtime::{HostArg, HostCall, scalar_type};
 
 use crate::npy::{Array, element_size};
 
 /// Inputs, then outputs.
+#[derive(Clone)]
 pub struct Arguments {
     /// The arguments.
     pub arrays: Vec<Array>,
@@ -28,20 +29,6 @@ impl Arguments {
 fn empty(scalar_type: i8, sizes: Vec<i32>) -> Array {
     let count: usize = sizes.iter().map(|&s| s as usize).product();
     Array { scalar_type, sizes, bytes: vec![0; count * element_size(scalar_type).unwrap_or(4)] }
-}
-
-/// ExecuTorch's `ScalarType` of a GPU element type.
-pub fn scalar_type(dtype: DType) -> i8 {
-    match dtype {
-        DType::Bool => 11,
-        DType::U8 => 0,
-        DType::I8 => 1,
-        DType::I32 => 3,
-        DType::I64 => 4,
-        DType::F16 => 5,
-        DType::F32 => 6,
-        DType::F64 => 7,
-    }
 }
 
 impl HostCall for Arguments {

@@ -30,6 +30,10 @@ enum Command {
         /// Parts of names; all models without.
         names: Vec<String>,
     },
+    /// Where the time of a run goes, kernel by kernel, on made-up inputs.
+    Profile(etwgpu_cli::profile::Options),
+    /// Memory of the device and the host that a delegate takes, and what a longer context would.
+    Memory(etwgpu_cli::memory::Options),
     /// Measures speed without ExecuTorch around it.
     #[command(subcommand)]
     Bench(Bench),
@@ -49,15 +53,20 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<bool> {
     match command {
-        Command::Look(command) => {
-            let mut text = String::new();
-            let result = look::run(&command, &mut text);
-            print(&text)?;
-            result.map(|()| true)
-        }
+        Command::Look(command) => shown(|text| look::run(&command, text)),
+        Command::Profile(options) => shown(|text| etwgpu_cli::profile::run(&options, text)),
+        Command::Memory(options) => shown(|text| etwgpu_cli::memory::run(&options, text)),
         Command::Check { models, names } => etwgpu_cli::check::check(&models, &names),
         Command::Bench(bench) => etwgpu_cli::bench::run(&bench).map(|()| true),
     }
+}
+
+/// Prints what a command has to say, also when it fails half-way.
+fn shown(command: impl FnOnce(&mut String) -> Result<()>) -> Result<bool> {
+    let mut text = String::new();
+    let result = command(&mut text);
+    print(&text)?;
+    result.map(|()| true)
 }
 
 /// A reader that has seen enough is no error.

@@ -16,6 +16,8 @@ pub struct AdapterChoice {
     pub name: Option<String>,
     /// Compile shaders with wgpu's bounds checks and loop bounds.
     pub checked_shaders: bool,
+    /// Open the device as on an adapter without timestamps; for tests.
+    pub without_timestamps: bool,
 }
 
 /// What is known of an adapter.
@@ -105,7 +107,8 @@ impl Gpu {
     pub fn open(choice: &AdapterChoice) -> Result<Arc<Self>, EngineError> {
         let adapter = select(choice)?;
         let info = describe(&adapter);
-        let caps = caps(&adapter);
+        let mut caps = caps(&adapter);
+        caps.timestamps &= !choice.without_timestamps;
         let features = wanted_features(&caps) & adapter.features();
         let desc = wgpu::DeviceDescriptor {
             label: Some("etwgpu"),
@@ -177,9 +180,11 @@ fn watch(device: &wgpu::Device, state: &Arc<DeviceState>) {
 fn wanted_features(caps: &Caps) -> wgpu::Features {
     let mut features = wgpu::Features::SUBGROUP
         | wgpu::Features::SHADER_F16
-        | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::MEMORY_DECORATION_COHERENT
         | wgpu::Features::PIPELINE_CACHE;
+    if caps.timestamps {
+        features |= wgpu::Features::TIMESTAMP_QUERY;
+    }
     if caps.coop_matrix {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     }

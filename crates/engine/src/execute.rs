@@ -10,7 +10,8 @@ use crate::device::Gpu;
 use crate::error::EngineError;
 use crate::memory::Buffer;
 use crate::pipelines::Pipeline;
-use crate::profile::{Span, Timer};
+use crate::profile::Timer;
+use crate::trace::{Phase, Timing, Trace};
 
 /// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
 const SPIN: Duration = Duration::from_millis(2);
@@ -28,11 +29,19 @@ pub struct Prepared {
     /// Words of the parameters that follow symbolic integers: byte position and graph value.
     live_params: Vec<(usize, u32)>,
     /// The launches of the next run, encoded while the last one ran.
-    next: Option<wgpu::CommandBuffer>,
+    next: Option<Encoded>,
     mapped: Arc<AtomicBool>,
     outputs: Vec<Output>,
     staging: Option<Buffer>,
     staging_size: u64,
+    /// Queries of the last run, if it was timed.
+    timer: Option<Timer>,
+}
+
+/// Commands of one run.
+struct Encoded {
+    commands: wgpu::CommandBuffer,
+    passes: usize,
 }
 
 struct Step {
@@ -57,6 +66,15 @@ struct Output {
     staged_at: u64,
 }
 
+/// Device memory of a prepared recording, beside the buffers that the recording names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanMemory {
+    /// Parameters of all launches.
+    pub parameters: u64,
+    /// Outputs on their way to the host.
+    pub staging: u64,
+}
+
 /// New parameters and grid of one launch.
 pub struct Patch<'a> {
     /// Position of the launch in the recording.
@@ -75,6 +93,8 @@ pub type Sink<'a> = dyn FnMut(usize, &[u8]) -> Result<(), EngineError> + 'a;
 pub struct RunStats {
     /// Launches.
     pub dispatches: usize,
+    /// Compute passes.
+    pub passes: usize,
     /// Queue submissions.
     pub submits: usize,
     /// Writes queued for inputs and parameters.
@@ -142,6 +162,7 @@ impl Prepared {
             outputs,
             staging,
             staging_size,
+            timer: None,
         })
     }
 
@@ -174,13 +195,13 @@ impl Prepared {
 
     /// Uploads inputs, runs every launch in one pass and one submission, and hands each output's bytes to `sink`.
     ///
-    /// With `profile`, and where the device has timestamps, every launch gets a pass of its own and is timed.
+    /// Where `trace` asks for times of launches, and the device has timestamps, every launch gets a pass of its own.
     pub fn run(
         &mut self,
         gpu: &Gpu,
         inputs: &[(BufferId, &[u8])],
         sink: &mut Sink<'_>,
-        profile: Option<&mut Vec<Span>>,
+        trace: &mut Trace,
     ) -> Result<RunStats, EngineError> {
         gpu.check()?;
         let mut stats = RunStats { submits: 1, ..RunStats::default() };
@@ -193,28 +214,39 @@ impl Prepared {
             gpu.write(params, 0, &self.params_image);
             stats.uploads += 1;
         }
-        let timer = profile.as_ref().and_then(|_| Timer::new(gpu, self.active().count()));
+        trace.end(Phase::Inputs);
         stats.dispatches = self.active().count();
-        let commands = match (&timer, self.next.take()) {
+        let timed = self.timed(trace.timing());
+        let kept = self.timer.take().filter(|timer| timer.launches() == timed.len());
+        let timer = kept.or_else(|| Timer::new(gpu, timed.len()));
+        let Encoded { commands, passes } = match (&timer, self.next.take()) {
             (None, Some(ready)) => ready,
-            (timer, _) => self.encode(gpu, timer.as_ref()),
+            (timer, _) => self.encode(gpu, timer.as_ref().map(|timer| (timer, trace.timing()))),
         };
+        stats.passes = passes;
+        trace.end(Phase::Encode);
+        let submitting = Instant::now();
         let index = gpu.queue.submit([commands]);
         let started = Instant::now();
+        trace.end(Phase::Submit);
         self.params_dirty = false;
         self.map_outputs();
         if timer.is_none() {
             self.next = Some(self.encode(gpu, None));
+            trace.end(Phase::Ahead);
         }
         stats.ahead = started.elapsed();
         let waiting = Instant::now();
-        let finished = self.wait_finished(gpu, index);
+        let finished = self.wait_finished(gpu, index.clone());
         stats.idle = waiting.elapsed();
+        trace.end(Phase::Wait);
         let result = finished.and_then(|()| self.read_back(sink));
+        trace.end(Phase::Outputs);
         stats.wait = started.elapsed();
-        if let (Some(spans), Some(timer)) = (profile, timer) {
-            let steps: Vec<usize> = self.active().map(|(index, _)| index).collect();
-            *spans = timer.spans(gpu, &steps)?;
+        if let Some(timer) = timer {
+            let spans = timer.spans(gpu, index, &timed)?;
+            trace.place(spans, submitting, started + stats.wait);
+            self.timer = Some(timer);
         }
         result.map(|()| stats)
     }
@@ -224,26 +256,40 @@ impl Prepared {
         self.steps.iter().enumerate().filter(|(_, step)| !step.grid.contains(&0))
     }
 
-    /// Every launch in one pass, or, with a timer, each in a pass of its own between two timestamps.
-    fn encode(&self, gpu: &Gpu, timer: Option<&Timer>) -> wgpu::CommandBuffer {
+    /// What is between two timestamps: the whole pass, or each launch.
+    fn timed(&self, timing: Timing) -> Vec<Option<usize>> {
+        match timing {
+            Timing::Off => Vec::new(),
+            Timing::Pass => vec![None],
+            Timing::Launches => self.active().map(|(index, _)| Some(index)).collect(),
+        }
+    }
+
+    /// Every launch in one pass, or, where each is timed, in a pass of its own.
+    fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, Timing)>) -> Encoded {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        match timer {
-            None => {
-                let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes: None };
-                let mut pass = encoder.begin_compute_pass(&desc);
-                self.active().for_each(|(_, step)| step.encode(&mut pass));
-            }
-            Some(timer) => {
+        let passes = match timed {
+            Some((timer, Timing::Launches)) => {
                 for (count, (_, step)) in self.active().enumerate() {
                     let timestamp_writes = Some(timer.writes(count));
                     let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                     step.encode(&mut encoder.begin_compute_pass(&desc));
                 }
-                timer.resolve(&mut encoder);
+                self.active().count()
             }
-        }
+            whole => {
+                let timestamp_writes = whole.map(|(timer, _)| timer.writes(0));
+                let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                let mut pass = encoder.begin_compute_pass(&desc);
+                self.active().for_each(|(_, step)| step.encode(&mut pass));
+                1
+            }
+        };
         self.encode_outputs(&mut encoder);
-        encoder.finish()
+        if let Some((timer, _)) = timed {
+            timer.resolve(&mut encoder);
+        }
+        Encoded { commands: encoder.finish(), passes }
     }
 
     fn encode_outputs(&self, encoder: &mut wgpu::CommandEncoder) {
@@ -295,9 +341,26 @@ impl Prepared {
         result
     }
 
+    /// The first bytes of a buffer as the last run left it. Temporaries that share memory hold what came last.
+    pub fn read(&self, gpu: &Gpu, buffer: BufferId, bytes: u64) -> Result<Vec<u8>, EngineError> {
+        let source = self.buffers[buffer.index()].as_ref().ok_or_else(|| missing(buffer))?;
+        let size = bytes.next_multiple_of(4).min(source.size());
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = gpu.create_with_usage("read back", size.max(4), usage)?;
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        encoder.copy_buffer_to_buffer(&source.0, 0, &staging.0, 0, size);
+        let index = gpu.queue.submit([encoder.finish()]);
+        let slice = staging.0.slice(..);
+        slice.map_async(wgpu::MapMode::Read, |_| {});
+        gpu.wait(index, TIMEOUT)?;
+        let view = slice.get_mapped_range().map_err(|e| EngineError::Validation(e.to_string()))?;
+        Ok(view[..(bytes as usize).min(view.len())].to_vec())
+    }
+
     /// Bytes of the buffers that belong to this recording alone.
-    pub fn temp_bytes(&self) -> u64 {
-        self.buffers.iter().flatten().map(Buffer::size).sum()
+    pub fn memory(&self) -> PlanMemory {
+        let bytes = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, Buffer::size);
+        PlanMemory { parameters: bytes(&self.params), staging: bytes(&self.staging) }
     }
 }
 

@@ -8,9 +8,10 @@ mod execute;
 mod memory;
 mod pipelines;
 mod profile;
+mod trace;
 
 pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
 pub use error::EngineError;
-pub use execute::{Patch, Prepared, RunStats, Sink};
+pub use execute::{Patch, PlanMemory, Prepared, RunStats, Sink};
 pub use memory::Buffer;
-pub use profile::Span;
+pub use trace::{Phase, PhaseSpan, Span, Timing, Trace};

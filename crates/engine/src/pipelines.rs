@@ -50,6 +50,11 @@ impl Pipelines {
 }
 
 impl Gpu {
+    /// Pipelines that were compiled on this device so far, for all delegates.
+    pub fn pipeline_count(&self) -> usize {
+        self.pipelines.ready.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Pipelines of these launches, in order; compiles those that are missing on all cores, without holding a lock.
     pub(crate) fn pipelines_of(&self, dispatches: &[Dispatch]) -> Result<Vec<Arc<Pipeline>>, EngineError> {
         let keys: Vec<Key> = dispatches.iter().map(Key::of).collect();

@@ -28,6 +28,8 @@ pub struct LowerOptions {
     pub prefer: Vec<String>,
     /// Routes never to take.
     pub avoid: Vec<String>,
+    /// Keep every temporary in memory of its own, so that all can be read after the run.
+    pub keep_values: bool,
 }
 
 /// A node that cannot be lowered.
@@ -62,6 +64,8 @@ pub struct Lowered {
     pub plans: Vec<NodePlan>,
     /// Whether each group runs fused.
     pub fused: Vec<bool>,
+    /// Buffers of the values that are stored, by the value whose storage it is; empty unless temporaries are kept.
+    pub values: HashMap<ValueId, BufferId>,
 }
 
 /// What lowering knows besides the live sizes.
@@ -98,12 +102,21 @@ pub fn lower(planner: &Planner<'_>, live: &Live) -> Result<Lowered, LowerError> 
         };
         if let Some(unit) = Unit::at(planner, &lowered.fused, index) {
             lower_unit(planner, live, unit, &mut lowered.recording, &mut buffers, &mut plan)?;
+            let sources = unit.sources(planner);
+            lowered.recording.dispatches[start..]
+                .iter_mut()
+                .filter(|d| d.sources.is_empty())
+                .for_each(|d| d.sources.clone_from(&sources));
         }
         plan.dispatches = start..lowered.recording.dispatches.len();
         lowered.plans.push(plan);
     }
     record_outputs(planner, live, &mut lowered.recording, &mut buffers);
-    assign_slots(&mut lowered.recording, KEEP_APART);
+    if planner.options.keep_values {
+        lowered.values = buffers.values;
+    } else {
+        assign_slots(&mut lowered.recording, KEEP_APART);
+    }
     Ok(lowered)
 }
 
@@ -141,6 +154,15 @@ impl Unit {
             _ => Some(Self::Node(index)),
         }
     }
+
+    /// Ids of the program's operators that are lowered here.
+    fn sources(self, planner: &Planner<'_>) -> Vec<u32> {
+        let nodes = match self {
+            Self::Node(index) => vec![index],
+            Self::Group { group, .. } => planner.groups.get(group).nodes(),
+        };
+        nodes.iter().flat_map(|&node| planner.graph.nodes[node].handles.clone()).collect()
+    }
 }
 
 /// Decides, at the first node of a group, whether it runs fused.
@@ -171,10 +193,22 @@ fn lower_unit(
     let node = &planner.graph.nodes[index];
     let fail = |error| LowerError { node: index, op: node.op.clone(), error };
     let cx = NodeCx { graph: planner.graph, live, index };
-    let mut lower =
-        Lower { cx, planner, recording, buffers, considered: Vec::new(), follows_integers: false };
+    let mut lower = Lower {
+        cx,
+        planner,
+        recording,
+        buffers,
+        considered: Vec::new(),
+        follows_integers: false,
+        route: None,
+        alone: false,
+    };
     match unit {
-        Unit::Group { group, .. } => planner.groups.get(group).record(&mut lower),
+        Unit::Group { group, .. } => {
+            let group = planner.groups.get(group);
+            lower.route = Some(group.name());
+            group.record(&mut lower)
+        }
         Unit::Node(_) => record_node(&mut lower),
     }
     .map_err(fail)?;
@@ -278,6 +312,10 @@ pub struct Lower<'a> {
     buffers: &'a mut Buffers,
     considered: Vec<Considered>,
     follows_integers: bool,
+    /// The route that is being recorded.
+    route: Option<&'static str>,
+    /// Whether launches stand for the node at `cx` alone, not for all of its group.
+    alone: bool,
 }
 
 /// A launch under construction.
@@ -317,7 +355,7 @@ impl Lower<'_> {
 
     fn bind(&mut self, arg: &TensorArg, access: Access) -> Binding {
         let buffer = self.buffers.of_tensor(self.planner, self.cx.live, self.recording, arg);
-        Binding { buffer, offset: 0, size: padded(arg.bytes()), access }
+        Binding { buffer, offset: 0, size: padded(arg.bytes()), touched: arg.bytes(), access }
     }
 
     /// Whether a tensor is a read-only constant.
@@ -329,20 +367,21 @@ impl Lower<'_> {
     pub fn weight(&mut self, arg: &TensorArg, layout: WeightLayout) -> Binding {
         let root = self.planner.storage.root(arg.id);
         let buffer = self.buffers.of_weight(self.planner.graph, self.recording, root, layout);
-        Binding { buffer, offset: 0, size: padded(arg.bytes()), access: Access::Read }
+        let access = Access::Read;
+        Binding { buffer, offset: 0, size: padded(arg.bytes()), touched: arg.bytes(), access }
     }
 
     /// A buffer of this node alone.
     pub fn scratch(&mut self, size: u64) -> Binding {
         let buffer = self.recording.add_buffer(BufferDesc::Temp { size: padded(size) });
-        Binding { buffer, offset: 0, size: padded(size), access: Access::ReadWrite }
+        Binding { buffer, offset: 0, size: padded(size), touched: size, access: Access::ReadWrite }
     }
 
     /// Counters of this node alone: zero at first, and its launches leave them so.
     pub fn counters(&mut self, count: u64) -> Binding {
         let size = padded(count * 4);
         let buffer = self.recording.add_buffer(BufferDesc::Counters { size });
-        Binding { buffer, offset: 0, size, access: Access::ReadWrite }
+        Binding { buffer, offset: 0, size, touched: count * 4, access: Access::ReadWrite }
     }
 
     /// Says that what is recorded depends on the values of symbolic integers, beyond live parameters.
@@ -395,7 +434,7 @@ impl Lower<'_> {
                 launch.shader.label
             ));
         }
-        let bytes = launch.bindings.iter().map(|b| b.size).sum();
+        let bytes = launch.bindings.iter().map(|b| b.touched).sum();
         let Launch { shader, bindings, params, grid, ops } = launch;
         let live_params =
             live.iter().filter_map(|&(word, value)| Some(LiveParam { word, value: value?.0 })).collect();
@@ -407,6 +446,8 @@ impl Lower<'_> {
             live_params,
             grid,
             node,
+            sources: if self.alone { self.cx.node().handles.clone() } else { Vec::new() },
+            route: self.route,
             bytes,
             ops,
         });
@@ -416,6 +457,19 @@ impl Lower<'_> {
     /// Folds a count of workgroups into a grid within the device's limits.
     pub fn grid(&self, groups: u64) -> [u32; 3] {
         fold_grid(groups, self.planner.caps.max_grid)
+    }
+
+    /// Records what one node of a group does by itself.
+    pub(crate) fn for_node(
+        &mut self,
+        node: usize,
+        record: impl FnOnce(&mut Self) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let (cx, alone) = (self.cx, self.alone);
+        (self.cx, self.alone) = (cx.at(node), true);
+        let recorded = record(self);
+        (self.cx, self.alone) = (cx, alone);
+        recorded
     }
 
     /// Notes a way to run a group that was considered, and whether it fits.
@@ -436,7 +490,10 @@ impl Lower<'_> {
             let taken = refusal.is_none();
             self.considered.push(Considered { route: route.name, refusal });
             if taken {
-                return (route.record)(self, problem);
+                let outer = self.route.replace(route.name);
+                let recorded = (route.record)(self, problem);
+                self.route = outer;
+                return recorded;
             }
         }
         let reasons: Vec<String> = self

@@ -37,7 +37,13 @@ fn recording() -> impl Strategy<Value = Recording> {
             for size in sizes {
                 recording.add_buffer(BufferDesc::Temp { size: size * 16 });
             }
-            let bind = |buffer, access| Binding { buffer: BufferId(buffer), offset: 0, size: 16, access };
+            let bind = |buffer, access| Binding {
+                buffer: BufferId(buffer),
+                offset: 0,
+                size: 16,
+                touched: 16,
+                access,
+            };
             for (from, to) in launches {
                 recording.dispatches.push(Dispatch {
                     shader: Shader { label: "copy", source: "".into() },
@@ -46,6 +52,8 @@ fn recording() -> impl Strategy<Value = Recording> {
                     live_params: vec![],
                     grid: [1, 1, 1],
                     node: 0,
+                    sources: vec![],
+                    route: None,
                     bytes: 0,
                     ops: 0,
                 });

@@ -163,7 +163,7 @@ mod tests {
         let mut recording = Recording::default();
         let layout = WeightLayout::Transposed { rows: 12, cols: 32 };
         let key = WeightKey { constant: 0, layout };
-        let bind = |buffer, size, access| Binding { buffer, offset: 0, size, access };
+        let bind = |buffer, size, access| Binding { buffer, offset: 0, size, touched: size, access };
         let bindings = vec![
             bind(recording.add_buffer(BufferDesc::Input { value: 0, size: 384 }), 384, Access::Read),
             bind(recording.add_buffer(BufferDesc::Weight { key, size: 1536 }), 1536, Access::Read),
@@ -180,6 +180,8 @@ mod tests {
             live_params: vec![LiveParam { word: 0, value: 5 }],
             grid: [3, 1, 1],
             node: 7,
+            sources: vec![],
+            route: None,
             bytes: 2064,
             ops: 2304,
         });

@@ -103,8 +103,17 @@ pub struct Binding {
     pub offset: u64,
     /// Bytes; a multiple of four.
     pub size: u64,
+    /// Bytes of them that the launch reads or writes; fewer than `size` where it picks rows or a cache is part full.
+    pub touched: u64,
     /// Use.
     pub access: Access,
+}
+
+impl Binding {
+    /// The same binding, of which the launch touches at most so many bytes.
+    pub fn touching(self, bytes: u64) -> Self {
+        Self { touched: bytes.min(self.touched), ..self }
+    }
 }
 
 /// A complete WGSL module. Equal modules with equal bindings share a pipeline.
@@ -147,8 +156,12 @@ pub struct Dispatch {
     pub live_params: Vec<LiveParam>,
     /// Workgroups; a zero skips the launch.
     pub grid: [u32; 3],
-    /// Index of the graph node that asked for it.
+    /// Index of the graph node that asked for it; of a group, the last.
     pub node: u32,
+    /// Ids of the program's operators that it stands for: those of every node of its group.
+    pub sources: Vec<u32>,
+    /// Route that was taken, where there was a choice.
+    pub route: Option<&'static str>,
     /// Bytes that must be read and written at least.
     pub bytes: u64,
     /// Arithmetic operations.

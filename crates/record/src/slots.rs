@@ -84,7 +84,7 @@ mod tests {
         let mut recording = Recording::default();
         let ids: Vec<_> = sizes.iter().map(|&size| recording.add_buffer(BufferDesc::Temp { size })).collect();
         for pair in ids.windows(2) {
-            let bind = |buffer, access| Binding { buffer, offset: 0, size: 4, access };
+            let bind = |buffer, access| Binding { buffer, offset: 0, size: 4, touched: 4, access };
             recording.dispatches.push(Dispatch {
                 shader: Shader { label: "copy", source: "".into() },
                 bindings: vec![bind(pair[0], Access::Read), bind(pair[1], Access::ReadWrite)],
@@ -92,6 +92,8 @@ mod tests {
                 live_params: vec![],
                 grid: [1, 1, 1],
                 node: 0,
+                sources: vec![],
+                route: None,
                 bytes: 0,
                 ops: 0,
             });

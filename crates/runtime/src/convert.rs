@@ -63,6 +63,20 @@ impl HostType {
     }
 }
 
+/// ExecuTorch's `ScalarType` of a GPU element type.
+pub fn scalar_type(dtype: DType) -> i8 {
+    match dtype {
+        DType::Bool => 11,
+        DType::U8 => 0,
+        DType::I8 => 1,
+        DType::I32 => 3,
+        DType::I64 => 4,
+        DType::F16 => 5,
+        DType::F32 => 6,
+        DType::F64 => 7,
+    }
+}
+
 fn mismatch(host: HostType, dtype: DType) -> Error {
     Error::Type(format!("host elements {host:?} do not convert to GPU elements {dtype:?}"))
 }

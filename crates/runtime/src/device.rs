@@ -15,7 +15,8 @@ pub fn gpu(knobs: &Knobs) -> Result<Arc<Gpu>, EngineError> {
         return Err(EngineError::NoAdapter("switched off (ETWGPU_DISABLE)".into()));
     }
     let name = Some(knobs.text("adapter").to_owned()).filter(|n| !n.is_empty());
-    let choice = AdapterChoice { name, checked_shaders: knobs.is_on("checked_shaders") };
+    let choice =
+        AdapterChoice { name, checked_shaders: knobs.is_on("checked_shaders"), ..AdapterChoice::default() };
     let mut current = GPU.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((chosen, gpu)) = &*current
         && *chosen == choice

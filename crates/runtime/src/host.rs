@@ -6,6 +6,7 @@ use etwgpu_kernels::live::{Dirty, Journal, propagate};
 
 use crate::convert::{HostType, integers, to_gpu, to_host};
 use crate::load::Model;
+use crate::observe::{NamedSpan, NodeValue, Watch};
 use crate::order::{from_row_major, to_row_major};
 use crate::status::Error;
 
@@ -42,6 +43,14 @@ pub trait HostCall {
     fn resize(&mut self, index: usize, sizes: &[i32]) -> bool;
     /// Stores an integer into output `index`.
     fn set_int(&mut self, index: usize, value: i64);
+    /// What the host wants to be told of the run.
+    fn watch(&self) -> Watch {
+        Watch::default()
+    }
+    /// A span of the run, if spans are watched.
+    fn span(&mut self, _span: &NamedSpan) {}
+    /// An intermediate value of the run, if values are watched.
+    fn value(&mut self, _value: &NodeValue) {}
 }
 
 /// The inputs of a delegate: which of them decide more than elements, and their elements on the way to the GPU.

@@ -69,7 +69,23 @@ pub const KNOBS: &[Knob] = &[
         doc: "Least important log lines that ExecuTorch's logger gets: `off`, `error`, `warn`, `info`, `debug`, `trace`; \
               when empty, `info` of this delegate and errors of wgpu. For the process, at once.",
     },
+    Knob {
+        key: "timestamp_query",
+        env: "ETWGPU_TIMESTAMP_QUERY",
+        default: "0",
+        doc: "1 times every kernel on the GPU, each in a pass of its own, which is slower (see docs/profiling.md); \
+              `WEBGPU_TIMESTAMP_QUERY=1` does the same.",
+    },
 ];
+
+/// Environment variables of other projects that stand for ours.
+const ALIASES: &[(&str, &str)] = &[("timestamp_query", "WEBGPU_TIMESTAMP_QUERY")];
+
+/// What the environment says of a setting; our own name first.
+fn environment(knob: &Knob) -> Option<String> {
+    let aliases = ALIASES.iter().filter(|(key, _)| *key == knob.key).map(|(_, env)| *env);
+    std::iter::once(knob.env).chain(aliases).find_map(|name| std::env::var(name).ok())
+}
 
 static PROCESS: LazyLock<Mutex<HashMap<&'static str, String>>> = LazyLock::new(Mutex::default);
 
@@ -117,7 +133,7 @@ impl Knobs {
             let spec = || compile_specs.iter().find(|(key, _)| *key == knob.key).map(|(_, v)| spec_text(v));
             option
                 .or_else(|| set.get(knob.key).cloned())
-                .or_else(|| std::env::var(knob.env).ok())
+                .or_else(|| environment(knob))
                 .or_else(spec)
                 .unwrap_or_else(|| knob.default.to_owned())
         };

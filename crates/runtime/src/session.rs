@@ -1,18 +1,19 @@
 //! One loaded delegate, and its runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
-use etwgpu_engine::{EngineError, Gpu, Patch, Prepared, RunStats, Span};
+use etwgpu_engine::{EngineError, Gpu, Patch, Phase, Prepared, RunStats, Timing, Trace};
 use etwgpu_graph::{Dims, ValueId, WeightSource, parse};
 use etwgpu_kernels::live::{Dirty, Journal};
 use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
-use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch};
+use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch, Totals};
 
 use crate::device;
 use crate::host::{HostCall, Inputs, resize_outputs, set_integers, write_output};
 use crate::knobs::Knobs;
 use crate::load::{Model, analyse};
+use crate::observe::{Values, spans, summary};
 use crate::status::Error;
 use crate::weights::Resident;
 
@@ -33,22 +34,47 @@ pub struct Session {
     current: Option<usize>,
     runs: u64,
     inputs: Inputs,
+    /// Whether `run` times every launch.
+    timed: bool,
 }
 
 /// What one timed run did.
-pub struct Profile<'a> {
-    /// The recording that ran.
-    pub lowered: &'a Lowered,
-    /// When each launch ran; empty where the device has no timestamps.
-    pub spans: Vec<Span>,
+pub struct Profile {
+    /// The recording that ran, with the work of its launches counted at the live integers.
+    pub lowered: Lowered,
+    /// When its phases and launches ran; no launches where the device has no timestamps.
+    pub trace: Trace,
     /// What the run did.
     pub stats: RunStats,
+}
+
+/// Device memory of a loaded delegate, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Constants.
+    pub weights: u64,
+    /// What the program keeps between runs, such as KV caches.
+    pub states: u64,
+    /// Plans that are kept, each for its live sizes; all that follows is the sum over them.
+    pub plans: usize,
+    /// Host inputs.
+    pub inputs: u64,
+    /// Temporaries.
+    pub scratch: u64,
+    /// Parameters of launches.
+    pub parameters: u64,
+    /// Outputs on their way to the host.
+    pub staging: u64,
+    /// Pipelines of the device, which all delegates share; drivers do not tell their bytes.
+    pub pipelines: usize,
 }
 
 /// A recording for one set of live sizes.
 struct Plan {
     dims: Vec<Dims>,
     ints: Vec<i64>,
+    /// Whether all temporaries can be read after a run.
+    keeps_values: bool,
     lowered: Lowered,
     prepared: Prepared,
     inputs: Vec<(ValueId, BufferId)>,
@@ -63,7 +89,15 @@ impl Session {
         let model = analyse(processed)?;
         let gpu = device::gpu(knobs)?;
         let caps = Caps { precision: knobs.precision()?, ..gpu.caps().clone() };
-        let options = LowerOptions { prefer: knobs.list("prefer_routes"), avoid: knobs.list("avoid_routes") };
+        let options = LowerOptions {
+            prefer: knobs.list("prefer_routes"),
+            avoid: knobs.list("avoid_routes"),
+            keep_values: false,
+        };
+        let timed = knobs.is_on("timestamp_query");
+        if timed && !caps.timestamps {
+            warn_untimed(&caps);
+        }
         let at_bound = lower(&model.planner(&caps, &options), &model.bound).map_err(Error::Lower)?;
         let section = parse(processed)?.constants;
         let resident = Resident::load(&gpu, &model.graph, section, &at_bound.recording, source)?;
@@ -86,25 +120,72 @@ impl Session {
             plans: Vec::new(),
             current: None,
             runs: 0,
+            timed,
         })
+    }
+
+    /// Device memory as it is now.
+    pub fn memory(&self) -> Memory {
+        let (weights, states) = self.resident.bytes();
+        let pipelines = self.gpu.pipeline_count();
+        let mut memory = Memory { weights, states, plans: self.plans.len(), pipelines, ..Memory::default() };
+        for plan in &self.plans {
+            let totals = Totals::of(&plan.lowered.recording);
+            let own = plan.prepared.memory();
+            memory.inputs += totals.input_bytes;
+            memory.scratch += totals.temp_bytes;
+            memory.parameters += own.parameters;
+            memory.staging += own.staging;
+        }
+        memory
     }
 
     /// Runs once. An error before the GPU starts leaves sizes, state and caches as they were.
     pub fn run(&mut self, host: &mut dyn HostCall) -> Result<RunStats, Error> {
-        self.run_with(host, None).map(|(_, stats)| stats)
+        let watch = host.watch();
+        // A run whose values are watched is not the one of production, and Inspector would take a kernel's event for the
+        // value of its operator.
+        let timing = if self.timed && !watch.values { Timing::Launches } else { Timing::Off };
+        let mut trace = Trace::new(timing, watch.spans);
+        let (plan, stats) = self.run_with(host, &mut trace, watch.values)?;
+        if watch.spans {
+            let recording = self.lowered_now(plan)?.recording;
+            spans(&trace, &recording).iter().for_each(|span| host.span(span));
+        } else if !trace.spans.is_empty() {
+            log::info!("{}", summary(&trace, &self.plans[plan].lowered.recording));
+        }
+        if watch.values {
+            let Plan { lowered, prepared, .. } = &self.plans[plan];
+            let Model { graph, storage, .. } = &self.model;
+            let values = Values { graph, storage, live: &self.live, lowered };
+            values.hand_over(&self.gpu, prepared, host)?;
+        }
+        Ok(stats)
     }
 
-    /// Runs once with every launch timed on the device.
-    pub fn profile(&mut self, host: &mut dyn HostCall) -> Result<Profile<'_>, Error> {
-        let mut spans = Vec::new();
-        let (plan, stats) = self.run_with(host, Some(&mut spans))?;
-        Ok(Profile { lowered: &self.plans[plan].lowered, spans, stats })
+    /// Runs once with the device timed, and its phases.
+    pub fn profile(&mut self, host: &mut dyn HostCall, timing: Timing) -> Result<Profile, Error> {
+        let mut trace = Trace::new(timing, true);
+        let (plan, stats) = self.run_with(host, &mut trace, false)?;
+        Ok(Profile { lowered: self.lowered_now(plan)?, trace, stats })
+    }
+
+    /// A plan's recording with parameters, grids and counts of work at the live integers, which the plan itself may
+    /// have been made before.
+    fn lowered_now(&self, plan: usize) -> Result<Lowered, Error> {
+        let options = self.options(self.plans[plan].keeps_values);
+        lower(&self.model.planner(&self.caps, &options), &self.live).map_err(Error::LowerLive)
+    }
+
+    fn options(&self, keep_values: bool) -> LowerOptions {
+        LowerOptions { keep_values, ..self.options.clone() }
     }
 
     fn run_with(
         &mut self,
         host: &mut dyn HostCall,
-        spans: Option<&mut Vec<Span>>,
+        trace: &mut Trace,
+        keep_values: bool,
     ) -> Result<(usize, RunStats), Error> {
         let graph = &self.model.graph;
         let (inputs, outputs) = (graph.inputs.len(), graph.outputs.len());
@@ -115,7 +196,7 @@ impl Session {
             )));
         }
         let mut journal = Journal::default();
-        let plan = self.plan_for(host, &mut journal);
+        let plan = self.plan_for(host, &mut journal, keep_values);
         let index = match plan {
             Ok(index) => index,
             Err(error) => {
@@ -123,13 +204,19 @@ impl Session {
                 return Err(error);
             }
         };
-        let stats = self.run_plan(index, host, spans)?;
+        trace.end(Phase::Plan);
+        let stats = self.run_plan(index, host, trace)?;
         set_integers(&self.model.graph, &self.live, host);
         Ok((index, stats))
     }
 
     /// Takes over live sizes and integers, and finds or makes the plan for them.
-    fn plan_for(&mut self, host: &mut dyn HostCall, journal: &mut Journal) -> Result<usize, Error> {
+    fn plan_for(
+        &mut self,
+        host: &mut dyn HostCall,
+        journal: &mut Journal,
+        keep_values: bool,
+    ) -> Result<usize, Error> {
         let graph = &self.model.graph;
         // Before the first run the integers are those of the bound, not of any host.
         let dirty = if self.runs == 0 { Dirty::all(graph) } else { Dirty::none(graph) };
@@ -138,14 +225,16 @@ impl Session {
         resize_outputs(graph, &self.live, host)?;
         self.runs += 1;
         let current = if journal.resized() { None } else { self.current };
-        let kept = current.or_else(|| self.plans.iter().position(|plan| plan.dims == self.live.dims));
+        let current = current.filter(|&index| self.plans[index].keeps_values == keep_values);
+        let fits = |plan: &Plan| plan.keeps_values == keep_values && plan.dims == self.live.dims;
+        let kept = current.or_else(|| self.plans.iter().position(fits));
         let index = match kept {
             Some(index) if self.refresh(index)? => index,
             Some(index) => {
                 self.plans.remove(index);
-                self.add_plan()?
+                self.add_plan(keep_values)?
             }
-            None => self.add_plan()?,
+            None => self.add_plan(keep_values)?,
         };
         self.plans[index].last_run = self.runs;
         self.current = Some(index);
@@ -176,15 +265,15 @@ impl Session {
         Ok(true)
     }
 
-    fn add_plan(&mut self) -> Result<usize, Error> {
+    fn add_plan(&mut self, keep_values: bool) -> Result<usize, Error> {
         self.current = None;
         if self.plans.len() >= KEPT_PLANS {
             let oldest = (0..self.plans.len()).min_by_key(|&i| self.plans[i].last_run);
             self.plans.remove(oldest.unwrap_or(0));
         }
         let live = &self.live;
-        let planner = self.model.planner(&self.caps, &self.options);
-        let lowered = lower(&planner, live).map_err(Error::LowerLive)?;
+        let options = self.options(keep_values);
+        let lowered = lower(&self.model.planner(&self.caps, &options), live).map_err(Error::LowerLive)?;
         let resident = |desc: &BufferDesc| self.resident.get(desc);
         let prepared = Prepared::new(&self.gpu, &lowered.recording, &resident)?;
         let inputs = lowered.recording.buffers.iter().zip(0..).filter_map(|(desc, id)| match desc {
@@ -198,6 +287,7 @@ impl Session {
         self.plans.push(Plan {
             dims,
             ints,
+            keeps_values: keep_values,
             lowered,
             prepared,
             inputs,
@@ -211,7 +301,7 @@ impl Session {
         &mut self,
         index: usize,
         host: &mut dyn HostCall,
-        spans: Option<&mut Vec<Span>>,
+        trace: &mut Trace,
     ) -> Result<RunStats, Error> {
         let graph = &self.model.graph;
         let plan = &mut self.plans[index];
@@ -231,9 +321,15 @@ impl Session {
             }
             Ok::<(), EngineError>(())
         };
-        let stats = plan.prepared.run(&self.gpu, &uploads, &mut sink, spans)?;
+        let stats = plan.prepared.run(&self.gpu, &uploads, &mut sink, trace)?;
         failure.map_or(Ok(stats), Err)
     }
+}
+
+/// Says once in a process that kernels cannot be timed here.
+fn warn_untimed(caps: &Caps) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| log::warn!("timestamp_query has no effect: {} has no timestamps", caps.name));
 }
 
 /// Whether launches differ in parameters and grids alone.

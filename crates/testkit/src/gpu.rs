@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etwgpu_engine::{AdapterChoice, Buffer, EngineError, Gpu, Prepared};
+use etwgpu_engine::{AdapterChoice, Buffer, EngineError, Gpu, Prepared, Trace};
 use etwgpu_graph::ValueId;
 use etwgpu_kernels::cases::Case;
 use etwgpu_kernels::reference::Array;
@@ -19,7 +19,7 @@ const GUARD: u64 = 256;
 pub fn open() -> Arc<Gpu> {
     let named = std::env::var("ETWGPU_ADAPTER").ok().filter(|name| !name.is_empty());
     let checked_shaders = std::env::var("ETWGPU_CHECKED_SHADERS").is_ok_and(|v| v == "1");
-    let open = |name| Gpu::open(&AdapterChoice { name, checked_shaders });
+    let open = |name| Gpu::open(&AdapterChoice { name, checked_shaders, ..AdapterChoice::default() });
     let gpu = match named {
         Some(name) => open(Some(name)),
         None => open(None).or_else(|_| open(Some("llvmpipe".into()))),
@@ -49,7 +49,7 @@ pub fn run(gpu: &Gpu, case: &Case, live: &Live, lowered: &Lowered) -> Result<Vec
         read.push(bytes.to_vec());
         Ok(())
     };
-    prepared.run(gpu, &[], &mut sink, None).map_err(fail)?;
+    prepared.run(gpu, &[], &mut sink, &mut Trace::off()).map_err(fail)?;
     let outputs = lowered.recording.outputs.len();
     check_guards(&lowered.recording, &read[outputs..])?;
     let outputs = lowered.recording.outputs.iter().zip(&read);

@@ -36,10 +36,12 @@ pub fn choices() -> Vec<LowerOptions> {
     let (fusions, others) = (names("fuse", true), names("fuse", false));
     let mut choices = Vec::new();
     for avoid in [Vec::new(), fusions] {
-        choices.push(LowerOptions { prefer: Vec::new(), avoid: avoid.clone() });
-        choices.extend(
-            others.iter().map(|route| LowerOptions { prefer: vec![route.clone()], avoid: avoid.clone() }),
-        );
+        choices.push(LowerOptions { prefer: Vec::new(), avoid: avoid.clone(), ..LowerOptions::default() });
+        choices.extend(others.iter().map(|route| LowerOptions {
+            prefer: vec![route.clone()],
+            avoid: avoid.clone(),
+            ..LowerOptions::default()
+        }));
     }
     choices
 }

@@ -1,11 +1,11 @@
 //! Decoder speed without ExecuTorch around it, and where the time goes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use etwgpu_engine::Timing;
 use etwgpu_graph::Graph;
 use etwgpu_runtime::{Knobs, Model, Profile, RunStats, Session, analyse};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Output, median};
 use crate::host::Arguments;
 use crate::npy::Array;
+use crate::profile::{launches, lines};
 use crate::pte::Pte;
 
 /// What to measure.
@@ -167,47 +168,15 @@ impl Decoder {
 
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {
         let mut arguments = self.arguments(position, length);
-        print_kernels(&self.session.profile(&mut arguments)?);
+        print_kernels(&self.graph, self.session.profile(&mut arguments, Timing::Launches)?);
         Ok(())
     }
 }
 
-#[derive(Default)]
-struct Row {
-    count: u32,
-    time: f64,
-    bytes: u64,
-    ops: u64,
-}
-
-fn print_kernels(profile: &Profile<'_>) {
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for span in &profile.spans {
-        let dispatch = &profile.lowered.recording.dispatches[span.dispatch];
-        let groups: u64 = dispatch.grid.iter().map(|&g| u64::from(g)).product();
-        let row = rows.entry(format!("{} x{groups}", dispatch.shader.label)).or_default();
-        row.count += 1;
-        row.time += span.end - span.start;
-        row.bytes += dispatch.bytes;
-        row.ops += dispatch.ops;
-    }
-    let mut rows: Vec<_> = rows.into_iter().collect();
-    rows.sort_by(|a, b| b.1.time.total_cmp(&a.1.time));
-    let total: f64 = rows.iter().map(|r| r.1.time).sum();
-    println!(
-        "  {:>9.1} us in {} launches, {} barriers",
-        total / 1e3,
-        profile.spans.len(),
-        profile.lowered.recording.barriers()
-    );
-    for (name, row) in rows {
-        println!(
-            "  {:>9.1} us {:>4} x {:>8.2} us  {:>7.1} GB/s {:>7.2} TFLOP/s  {name}",
-            row.time / 1e3,
-            row.count,
-            row.time / 1e3 / f64::from(row.count),
-            row.bytes as f64 / row.time,
-            row.ops as f64 / row.time / 1e3
-        );
-    }
+fn print_kernels(graph: &Graph, profile: Profile) {
+    let barriers = profile.lowered.recording.barriers();
+    let launches = launches(graph, &[profile]);
+    let total: f64 = launches.iter().map(|launch| launch.us).sum();
+    println!("  {total:.1} us in {} launches, {barriers} barriers", launches.len());
+    print!("{}", lines(&launches, None));
 }

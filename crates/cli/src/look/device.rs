@@ -27,7 +27,11 @@ impl Device {
                 gpu.caps().clone()
             }
         };
-        let options = LowerOptions { prefer: knobs.list("prefer_routes"), avoid: knobs.list("avoid_routes") };
+        let options = LowerOptions {
+            prefer: knobs.list("prefer_routes"),
+            avoid: knobs.list("avoid_routes"),
+            keep_values: false,
+        };
         Ok(Self { caps, options })
     }
 }

@@ -176,7 +176,8 @@ fn value(graph: &Graph, live: &Live, id: ValueId) -> String {
     }
 }
 
-fn input(graph: &Graph, live: &Live, id: ValueId) -> String {
+/// An input at its live size, with the elements that integers are read from.
+pub(crate) fn input(graph: &Graph, live: &Live, id: ValueId) -> String {
     let text = value(graph, live, id);
     match (graph.tensor(id), live.host.get(&id)) {
         (Some(_), Some(elements)) => format!("{text} = {:?}", &elements[..elements.len().min(8)]),

@@ -14,9 +14,11 @@ use clap::Subcommand;
 
 pub use device::Device;
 pub use dump::Stage;
+pub(crate) use explain::input as shown_input;
 pub use explain::{Launch, Refused, Report, Step, report};
 pub use knobs::markdown;
 pub use passes::{FusionReport, PassReport};
+pub(crate) use sizes::live;
 pub use sizes::{Input, ShapeArg, ValueArg};
 pub use target::{Sizes, Target, Usage};
 

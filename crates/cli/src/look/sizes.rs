@@ -89,7 +89,7 @@ impl FromStr for ValueArg {
 }
 
 /// Sizes and integers of a run whose inputs are as asked.
-pub(super) fn live(model: &Model, sizes: &Sizes) -> Result<Live> {
+pub(crate) fn live(model: &Model, sizes: &Sizes) -> Result<Live> {
     let graph = &model.graph;
     let mut live = model.bound.clone();
     let mut next = 0;

@@ -59,35 +59,35 @@ pub struct Sizes {
 
 /// One delegate of a program.
 #[derive(Debug)]
-pub(super) struct Chosen<'p, 'a> {
-    pub(super) method: &'a str,
-    pub(super) position: usize,
-    pub(super) delegate: &'p Delegate<'a>,
+pub(crate) struct Chosen<'p, 'a> {
+    pub(crate) method: &'a str,
+    pub(crate) position: usize,
+    pub(crate) delegate: &'p Delegate<'a>,
 }
 
 impl Chosen<'_, '_> {
     /// Whether the delegate is for this backend.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         BACKENDS.contains(&self.delegate.id)
     }
 
     /// What is wrong, and where.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("method {}, delegate {}", self.method, self.position)
     }
 }
 
 impl Target {
-    pub(super) fn open(&self) -> Result<Pte> {
+    pub(crate) fn open(&self) -> Result<Pte> {
         Pte::open(&self.model)
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.model.display().to_string()
     }
 
     /// The delegates asked for, those of other backends among them.
-    pub(super) fn choose<'p, 'a>(&self, program: &'p Program<'a>) -> Result<Vec<Chosen<'p, 'a>>> {
+    pub(crate) fn choose<'p, 'a>(&self, program: &'p Program<'a>) -> Result<Vec<Chosen<'p, 'a>>> {
         let mut chosen = Vec::new();
         let names = || program.methods.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
         if let Some(wanted) = &self.method {
@@ -112,5 +112,14 @@ impl Target {
             return Err(Usage(text).into());
         }
         Ok(chosen)
+    }
+
+    /// The only delegate of this backend among those asked for.
+    pub(crate) fn choose_one<'p, 'a>(&self, program: &'p Program<'a>) -> Result<Chosen<'p, 'a>> {
+        let mut ours = self.choose(program)?.into_iter().filter(Chosen::is_ours);
+        match (ours.next(), ours.next()) {
+            (Some(only), None) => Ok(only),
+            _ => Err(Usage("several delegates: name one with --method and --delegate".into()).into()),
+        }
     }
 }

@@ -140,7 +140,8 @@ impl Builder {
     /// A node.
     pub fn node(&mut self, op: &str, args: &[Arg], outs: &[ValueId]) {
         let args = args.iter().map(|arg| self.argument(arg)).collect();
-        let node = Node { op: op.into(), handles: Vec::new(), args, outs: outs.to_vec() };
+        let handles = vec![self.case.graph.nodes.len() as u32];
+        let node = Node { op: op.into(), handles, args, outs: outs.to_vec() };
         self.case.graph.nodes.push(node);
     }
 

@@ -5,7 +5,7 @@ use etwgpu_graph::ValueId;
 use etwgpu_record::Caps;
 
 use super::linears::{self, Linears, record_nodes};
-use super::{Fused, View};
+use super::{Found, Fused, Miss, View, near};
 use crate::args::{NodeCx, OpError};
 use crate::lower::{Lower, Planner};
 use crate::ops::linear::joint::{Epilogue, RopeCache};
@@ -21,28 +21,28 @@ struct AttentionFront {
     result: ValueId,
 }
 
-pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
-    let attentions = view.named(sdpa::SDPA_WITH_KV_CACHE.names[0]).into_iter();
-    attentions.filter_map(|a| ending_at(view, a)).map(|group| Box::new(group) as Box<dyn Fused>).collect()
+pub(super) fn find(view: &View<'_>) -> Found {
+    Found::at(view.named(sdpa::SDPA_WITH_KV_CACHE.names[0]), |attention| ending_at(view, attention))
 }
 
-fn ending_at(view: &View<'_>, attention: usize) -> Option<AttentionFront> {
+fn ending_at(view: &View<'_>, attention: usize) -> Result<AttentionFront, Miss> {
     let ropes = [rope::PAIRS.names[0], rope::HALVES.names[0]];
-    let rope = view.producer(attention, 0, &ropes)?;
+    let rope = view.producer(attention, 0, &ropes);
+    let rope = rope.ok_or_else(|| near("the queries are not rotated right before attention"))?;
     let outs = &view.node(rope).outs;
     let in_order = outs.len() == 2
         && view.arg(attention, 0) == Some(view.storage.root(outs[0]))
         && view.arg(attention, 1) == Some(view.storage.root(outs[1]));
     if !in_order {
-        return None;
+        return Err(near("queries and keys are not the two results of one rotation"));
     }
-    let q = linears::producer(view, rope, 0)?;
-    let k = linears::producer(view, rope, 1)?;
-    let v = linears::producer(view, attention, 2)?;
+    let q = linears::layer(view, rope, 0, "what becomes the queries")?;
+    let k = linears::layer(view, rope, 1, "what becomes the keys")?;
+    let v = linears::layer(view, attention, 2, "what becomes the values")?;
     let linears = Linears::of(view, &[q, k, v])?;
     let halves = view.node(rope).op == rope::HALVES.names[0];
-    let result = *view.node(attention).outs.first()?;
-    Some(AttentionFront { linears, rope, halves, attention, result })
+    let result = *view.node(attention).outs.first().ok_or(None)?;
+    Ok(AttentionFront { linears, rope, halves, attention, result })
 }
 
 impl AttentionFront {
@@ -111,7 +111,6 @@ impl Fused for AttentionFront {
         }
         let epilogue = self.epilogue(&cx)?;
         self.linears.record_all(lower, epilogue, "norm_qkv_rope_cache")?;
-        lower.cx = cx.at(self.attention);
-        sdpa::attend_cached(lower)
+        lower.for_node(self.attention, sdpa::attend_cached)
     }
 }

@@ -3,7 +3,7 @@
 use etwgpu_graph::ValueId;
 use etwgpu_record::Caps;
 
-use super::{Fused, View};
+use super::{Found, Fused, Miss, View, near};
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Lower, Planner, record_node};
 use crate::ops::linear::joint::{Epilogue, Joint, Norm, Quantise, Segment};
@@ -27,22 +27,30 @@ pub(super) fn producer(view: &View<'_>, node: usize, index: usize) -> Option<usi
     view.producer(node, index, &[linear::Q4.names[0], linear::DYNAMIC_Q8_Q4.names[0]])
 }
 
+/// Like [`producer`], with a reason where there is none. `what` is the argument in words.
+pub(super) fn layer(view: &View<'_>, node: usize, index: usize, what: &str) -> Result<usize, Miss> {
+    let why = || near(format!("{what} comes from no linear layer with 4-bit weights"));
+    producer(view, node, index).ok_or_else(why)
+}
+
 impl Linears {
-    /// Layers that share their input and kind; none when they do not.
-    pub(super) fn of(view: &View<'_>, layers: &[usize]) -> Option<Self> {
-        let &first = layers.first()?;
+    /// Layers that share their input and kind.
+    pub(super) fn of(view: &View<'_>, layers: &[usize]) -> Result<Self, Miss> {
+        let &first = layers.first().ok_or(None)?;
         let same =
             |&l: &usize| view.arg(l, 0) == view.arg(first, 0) && view.node(l).op == view.node(first).op;
-        if layers.len() > 3 || !layers.iter().all(same) {
-            return None;
+        if layers.len() > 3 {
+            return Err(near(format!("{} layers share an input, one launch takes three", layers.len())));
+        }
+        if !layers.iter().all(same) {
+            return Err(near("the layers differ in kind or in their input"));
         }
         let mut chosen = Vec::new();
         if view.node(first).op == linear::DYNAMIC_Q8_Q4.names[0] {
             for &layer in layers {
-                let choice = view.producer(layer, 1, qparams::CHOOSE_QPARAMS.names)?;
-                if view.arg(choice, 0) != view.arg(first, 0) {
-                    return None;
-                }
+                let choice = view.producer(layer, 1, qparams::CHOOSE_QPARAMS.names);
+                let why = || near("the quantisation parameters are not chosen from the layers' own input");
+                let choice = choice.filter(|&c| view.arg(c, 0) == view.arg(first, 0)).ok_or_else(why)?;
                 chosen.push(choice);
             }
             chosen.sort_unstable();
@@ -58,7 +66,8 @@ impl Linears {
         // So must parameters that other layers use.
         let all = linears.nodes();
         let private = |&q: &usize| (0..2).all(|out| view.readers(q, out).iter().all(|r| all.contains(r)));
-        linears.qparams.iter().all(private).then_some(linears)
+        let is_private = linears.qparams.iter().all(private);
+        if is_private { Ok(linears) } else { Err(near("others use the same quantisation parameters")) }
     }
 
     pub(super) fn has_norm(&self) -> bool {
@@ -158,13 +167,7 @@ impl Linears {
 
 /// Records nodes one by one, in the place of a group.
 pub(super) fn record_nodes(lower: &mut Lower<'_>, nodes: &[usize]) -> Result<(), OpError> {
-    let here = lower.cx;
-    for &node in nodes {
-        lower.cx = here.at(node);
-        record_node(lower)?;
-    }
-    lower.cx = here;
-    Ok(())
+    nodes.iter().try_for_each(|&node| lower.for_node(node, record_node))
 }
 
 fn norm_of(cx: &NodeCx<'_>) -> Result<Norm, OpError> {
@@ -177,8 +180,8 @@ struct NormLinears {
     results: Vec<ValueId>,
 }
 
-pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
-    let mut found: Vec<Box<dyn Fused>> = Vec::new();
+pub(super) fn find(view: &View<'_>) -> Found {
+    let mut found = Found::default();
     let mut seen = Vec::new();
     let mut layers = view.named(linear::Q4.names[0]);
     layers.extend(view.named(linear::DYNAMIC_Q8_Q4.names[0]));
@@ -190,14 +193,17 @@ pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
         }
         seen.push(input);
         let siblings: Vec<usize> = layers.iter().copied().filter(|&l| view.arg(l, 0) == input).collect();
-        if let Some(linears) = Linears::of(view, &siblings)
-            && linears.nodes().len() > 1
-        {
-            let results = siblings.iter().flat_map(|&l| view.node(l).outs.clone()).collect();
-            found.push(Box::new(NormLinears { linears, results }));
-        }
+        let last = siblings.last().copied().unwrap_or(layer);
+        found.note(last, of_siblings(view, &siblings));
     }
     found
+}
+
+fn of_siblings(view: &View<'_>, siblings: &[usize]) -> Result<NormLinears, Miss> {
+    let linears = Linears::of(view, siblings)?;
+    // A layer on its own has nothing to be fused with.
+    let results = siblings.iter().flat_map(|&l| view.node(l).outs.clone()).collect();
+    if linears.nodes().len() > 1 { Ok(NormLinears { linears, results }) } else { Err(None) }
 }
 
 impl Fused for NormLinears {

@@ -36,7 +36,40 @@ pub trait Fused: Send + Sync {
 /// A fusion: finds groups of one kind.
 struct Fusion {
     name: &'static str,
-    find: fn(&View<'_>) -> Vec<Box<dyn Fused>>,
+    find: fn(&View<'_>) -> Found,
+}
+
+/// Why there is no group at a node: for a reason that is worth telling, or because it has nothing to do with the pattern.
+type Miss = Option<String>;
+
+/// A miss that is worth telling.
+fn near(why: impl Into<String>) -> Miss {
+    Some(why.into())
+}
+
+/// What a fusion finds: groups, and nodes where one nearly ends.
+#[derive(Default)]
+struct Found {
+    groups: Vec<Box<dyn Fused>>,
+    missed: Vec<(usize, String)>,
+}
+
+impl Found {
+    /// Notes what is found at a node where a group may end.
+    fn note<G: Fused + 'static>(&mut self, node: usize, found: Result<G, Miss>) {
+        match found {
+            Ok(group) => self.groups.push(Box::new(group)),
+            Err(Some(why)) => self.missed.push((node, why)),
+            Err(None) => {}
+        }
+    }
+
+    /// What is found at each of some nodes.
+    fn at<G: Fused + 'static>(nodes: Vec<usize>, find: impl Fn(usize) -> Result<G, Miss>) -> Self {
+        let mut found = Self::default();
+        nodes.into_iter().for_each(|node| found.note(node, find(node)));
+        found
+    }
 }
 
 /// Every fusion. A node belongs to the first group that claims it, so larger groups come first.
@@ -53,12 +86,12 @@ pub fn names() -> Vec<&'static str> {
     FUSIONS.iter().map(|fusion| fusion.name).collect()
 }
 
-/// A group that was found but cannot be used, and why.
+/// A group that was found but cannot be used, or that is nearly there, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejected {
     /// Name of the fusion.
     pub name: &'static str,
-    /// Last node of the group.
+    /// Last node of the group, or the node at which it would end.
     pub node: usize,
     /// What stands in the way.
     pub reason: String,
@@ -69,7 +102,7 @@ pub struct Rejected {
 pub struct Groups {
     groups: Vec<Box<dyn Fused>>,
     of_node: Vec<Option<usize>>,
-    /// Groups that were found but cannot be used.
+    /// Groups that were found but cannot be used, and places where one nearly is. Nodes of other groups are left out.
     pub rejected: Vec<Rejected>,
 }
 
@@ -79,26 +112,39 @@ impl Groups {
         let view = View::of(graph, storage);
         let mut groups = Self { of_node: vec![None; graph.nodes.len()], ..Self::default() };
         for fusion in FUSIONS {
-            for group in (fusion.find)(&view) {
-                let nodes = group.nodes();
-                if nodes.iter().any(|&n| groups.of_node[n].is_some()) {
-                    continue;
-                }
-                match view.obstacle(&nodes, &group.results()) {
-                    None => {
-                        for node in nodes {
-                            groups.of_node[node] = Some(groups.groups.len());
-                        }
-                        groups.groups.push(group);
-                    }
-                    Some(reason) => {
-                        let node = nodes.last().copied().unwrap_or(0);
-                        groups.rejected.push(Rejected { name: fusion.name, node, reason });
-                    }
-                }
+            let Found { groups: found, missed } = (fusion.find)(&view);
+            let missed =
+                missed.into_iter().map(|(node, reason)| Rejected { name: fusion.name, node, reason });
+            groups.rejected.extend(missed);
+            for group in found {
+                groups.take(&view, fusion.name, group);
             }
         }
+        let of_node = &groups.of_node;
+        groups.rejected.retain(|rejected| of_node[rejected.node].is_none());
         groups
+    }
+
+    /// Takes a group, unless something stands in its way.
+    fn take(&mut self, view: &View<'_>, name: &'static str, group: Box<dyn Fused>) {
+        let nodes = group.nodes();
+        let taken = nodes.iter().find_map(|&n| Some((n, self.of_node[n]?)));
+        let obstacle = match taken {
+            Some((node, by)) => Some(format!("node {node} is part of {}", self.groups[by].name())),
+            None => view.obstacle(&nodes, &group.results()),
+        };
+        match obstacle {
+            None => {
+                for node in nodes {
+                    self.of_node[node] = Some(self.groups.len());
+                }
+                self.groups.push(group);
+            }
+            Some(reason) => {
+                let node = nodes.last().copied().unwrap_or(0);
+                self.rejected.push(Rejected { name, node, reason });
+            }
+        }
     }
 
     /// The group that a node belongs to.

@@ -3,12 +3,12 @@
 use etwgpu_graph::ValueId;
 
 use super::linears::{self, Linears};
-use super::{Fused, View};
+use super::{Found, Fused, Miss, View, near};
 use crate::args::{NodeCx, OpError};
 use crate::lower::{Lower, Planner};
-use crate::ops::binary;
 use crate::ops::linear::joint::Epilogue;
 use crate::ops::linear::{Problem, ROUTES};
+use crate::ops::{binary, linear};
 use crate::route::{Refusal, require};
 
 struct Residual {
@@ -19,17 +19,15 @@ struct Residual {
     result: ValueId,
 }
 
-pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
-    let found = view.named(binary::ADD.names[0]).into_iter().filter_map(|add| ending_at(view, add));
-    found.map(|group| Box::new(group) as Box<dyn Fused>).collect()
+pub(super) fn find(view: &View<'_>) -> Found {
+    Found::at(view.named(binary::ADD.names[0]), |add| ending_at(view, add))
 }
 
-fn ending_at(view: &View<'_>, add: usize) -> Option<Residual> {
-    let is_plain = view.cx(add).float_opt(2).ok()?.unwrap_or(1.0) == 1.0;
+fn ending_at(view: &View<'_>, add: usize) -> Result<Residual, Miss> {
+    let is_plain = view.cx(add).float_opt(2).ok().ok_or(None)?.unwrap_or(1.0) == 1.0;
     // Of two products the later one takes the sum.
     let operands = [0, 1].map(|index| linears::producer(view, add, index));
     let (layer, other) = match operands {
-        _ if !is_plain => return None,
         [Some(a), Some(b)] => {
             if a > b {
                 (a, 1)
@@ -39,10 +37,17 @@ fn ending_at(view: &View<'_>, add: usize) -> Option<Residual> {
         }
         [Some(a), None] => (a, 1),
         [None, Some(b)] => (b, 0),
-        [None, None] => return None,
+        [None, None] => {
+            let is_float =
+                [0, 1].iter().any(|&index| view.producer(add, index, linear::FLOAT.names).is_some());
+            return Err(if is_float { near("the layer's weights are not 4-bit") } else { None });
+        }
     };
-    let result = *view.node(add).outs.first()?;
-    Some(Residual { linears: Linears::of(view, &[layer])?, add, other, result })
+    if !is_plain {
+        return Err(near("the sum has a factor"));
+    }
+    let result = *view.node(add).outs.first().ok_or(None)?;
+    Ok(Residual { linears: Linears::of(view, &[layer])?, add, other, result })
 }
 
 impl Residual {

@@ -3,7 +3,7 @@
 use etwgpu_graph::ValueId;
 
 use super::linears::{self, Linears};
-use super::{Fused, View};
+use super::{Found, Fused, Miss, View, near};
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Lower, Planner};
 use crate::ops::linear::joint::Epilogue;
@@ -18,28 +18,33 @@ struct SwiGlu {
     result: ValueId,
 }
 
-pub(super) fn find(view: &View<'_>) -> Vec<Box<dyn Fused>> {
-    let found = view.named(binary::MUL.names[0]).into_iter().filter_map(|mul| ending_at(view, mul));
-    found.map(|group| Box::new(group) as Box<dyn Fused>).collect()
+pub(super) fn find(view: &View<'_>) -> Found {
+    Found::at(view.named(binary::MUL.names[0]), |product| ending_at(view, product))
 }
 
-fn ending_at(view: &View<'_>, product: usize) -> Option<SwiGlu> {
+fn ending_at(view: &View<'_>, product: usize) -> Result<SwiGlu, Miss> {
+    let mut miss = None;
     // Either factor may be the activated gate, and either factor of that the sigmoid.
     for (gated, up) in [(0, 1), (1, 0)] {
         let Some(activated) = view.producer(product, gated, binary::MUL.names) else { continue };
-        let Some(up) = linears::producer(view, product, up) else { continue };
         for (plain, squashed) in [(0, 1), (1, 0)] {
             let Some(sigmoid) = view.producer(activated, squashed, unary::SIGMOID.names) else { continue };
-            let Some(gate) = linears::producer(view, activated, plain) else { continue };
-            if view.arg(sigmoid, 0) != view.arg(activated, plain) || gate == up {
+            if view.arg(sigmoid, 0) != view.arg(activated, plain) {
                 continue;
             }
-            let linears = Linears::of(view, &[gate, up])?;
-            let result = *view.node(product).outs.first()?;
-            return Some(SwiGlu { linears, elementwise: [sigmoid, activated, product], result });
+            let layers = linears::layer(view, activated, plain, "the gate")
+                .and_then(|gate| Ok([gate, linears::layer(view, product, up, "the gated factor")?]));
+            match layers.and_then(|layers| Linears::of(view, &layers)) {
+                Ok(linears) if linears.layers[0] != linears.layers[1] => {
+                    let result = *view.node(product).outs.first().ok_or(None)?;
+                    return Ok(SwiGlu { linears, elementwise: [sigmoid, activated, product], result });
+                }
+                Ok(_) => miss = near("the gate gates itself"),
+                Err(why) => miss = why,
+            }
         }
     }
-    None
+    Err(miss)
 }
 
 impl Fused for SwiGlu {

@@ -109,6 +109,8 @@ mod tests {
                 live_params: Vec::new(),
                 grid: [1, 1, 1],
                 node: 0,
+                sources: vec![],
+                route: None,
                 bytes: 0,
                 ops: 0,
             })

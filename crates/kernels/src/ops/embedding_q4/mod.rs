@@ -7,7 +7,7 @@ pub mod reference;
 
 use etwgpu_graph::{DType, Dims};
 
-use crate::args::{NodeCx, OpError};
+use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
 use crate::template::Template;
@@ -44,7 +44,13 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
     let f16 = float_is_half(out.dtype)?;
     let words = out.numel() / 8;
     let params = vec![words as u32, width / 8, scales.width(), group as u32 / 8, weight.dims[0]];
-    let bindings = vec![lower.read(&weight), lower.read(&scales), lower.read(&indices), lower.write(&out)];
+    let picked = |table: &TensorArg| indices.numel() * u64::from(table.width()) * table.dtype.size();
+    let bindings = vec![
+        lower.read(&weight).touching(picked(&weight)),
+        lower.read(&scales).touching(picked(&scales)),
+        lower.read(&indices),
+        lower.write(&out),
+    ];
     let grid = lower.grid(words.div_ceil(WG.into()));
     let shader = Template::new("embedding_q4", include_str!("embedding_q4.wgsl"))
         .set("WG", WG)

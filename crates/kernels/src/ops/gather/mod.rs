@@ -81,7 +81,7 @@ fn record(
     let items = out.bytes() / u64::from(item);
     let words = out.bytes().div_ceil(4);
     let params = vec![items as u32, inner * element / item, index.numel() as u32, rows];
-    let bindings = vec![lower.read(table), lower.read(index), lower.write(&out)];
+    let bindings = vec![lower.read(table).touching(out.bytes()), lower.read(index), lower.write(&out)];
     let grid = lower.grid(words.div_ceil(WG.into()));
     let template = Template::new(label, include_str!("gather.wgsl"));
     let shader = template.set("WG", WG).set("ELEMENT_BYTES", item).shader();

@@ -6,7 +6,7 @@
 //! cache write) is done on the way.
 
 use etwgpu_graph::{DType, ValueId};
-use etwgpu_record::Caps;
+use etwgpu_record::{Access, Caps};
 
 use super::joint::{Epilogue, Joint, Quantise};
 use super::operands::{Builder, scalars};
@@ -168,11 +168,12 @@ fn bind_prologue(joint: &Joint, builder: &mut Builder<'_, '_>) {
 fn bind_rotation(joint: &Joint, builder: &mut Builder<'_, '_>) -> ([u32; 2], [Option<ValueId>; 2]) {
     let Epilogue::RopeCache(rope) = &joint.epilogue else { return ([0; 2], [None; 2]) };
     builder.with(|t| t.flag("ROPE", true).flag("HALVES", rope.halves).set("D", rope.head_dim));
-    builder.read("cos_table", scalars(rope.cos.dtype), &rope.cos);
-    builder.read("sin_table", scalars(rope.sin.dtype), &rope.sin);
+    builder.rows("cos_table", scalars(rope.cos.dtype), &rope.cos, Access::Read, joint.m);
+    builder.rows("sin_table", scalars(rope.sin.dtype), &rope.sin, Access::Read, joint.m);
+    let rows = joint.m * u64::from(rope.key_cache.dims[2]);
     builder.write("out0", scalars(joint.x.dtype), &rope.q_out);
     builder.with(|t| t.flag("CACHE_F16", rope.key_cache.dtype == DType::F16));
-    builder.write("out1", scalars(rope.key_cache.dtype), &rope.key_cache);
-    builder.write("out2", scalars(rope.value_cache.dtype), &rope.value_cache);
+    builder.rows("out1", scalars(rope.key_cache.dtype), &rope.key_cache, Access::ReadWrite, rows);
+    builder.rows("out2", scalars(rope.value_cache.dtype), &rope.value_cache, Access::ReadWrite, rows);
     ([rope.position, rope.table_start], [rope.symbolic_position, rope.symbolic_start])
 }

@@ -1,7 +1,7 @@
 //! Templates whose bindings grow with them, so that names and buffers cannot drift apart.
 
 use etwgpu_graph::DType;
-use etwgpu_record::Binding;
+use etwgpu_record::{Access, Binding};
 
 use crate::args::TensorArg;
 use crate::lower::Lower;
@@ -33,6 +33,23 @@ impl<'a, 'b> Builder<'a, 'b> {
     pub(super) fn write(&mut self, name: &'static str, ty: &'static str, tensor: &TensorArg) {
         let binding = self.lower.write(tensor);
         self.bind(name, ty, binding);
+    }
+
+    /// Like `read` and `write` of a tensor of which the launch touches only so many rows.
+    pub(super) fn rows(
+        &mut self,
+        name: &'static str,
+        ty: &'static str,
+        tensor: &TensorArg,
+        access: Access,
+        rows: u64,
+    ) {
+        let row = tensor.bytes() / tensor.rows().max(1);
+        let binding = match access {
+            Access::Read => self.lower.read(tensor),
+            Access::ReadWrite => self.lower.write(tensor),
+        };
+        self.bind(name, ty, binding.touching(rows * row));
     }
 
     pub(super) fn with(&mut self, change: impl FnOnce(Template) -> Template) {

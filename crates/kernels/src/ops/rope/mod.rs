@@ -83,11 +83,12 @@ fn record(lower: &mut Lower<'_>, label: &'static str, start: u32, halves: bool) 
     let heads = |t: &TensorArg| t.dims[2];
     let pairs = (q.numel() + k.numel()) / 2;
     let params = vec![pairs as u32, q.dims[1], heads(&q), heads(&k), q.width(), cos.width(), start];
+    let rows = u64::from(q.dims[1]) * u64::from(cos.width()) * cos.dtype.size();
     let bindings = vec![
         lower.read(&q),
         lower.read(&k),
-        lower.read(&cos),
-        lower.read(&sin),
+        lower.read(&cos).touching(rows),
+        lower.read(&sin).touching(rows),
         lower.write(&q_out),
         lower.write(&k_out),
     ];

@@ -61,7 +61,7 @@ fn append(
     let mut bindings = Vec::new();
     for (value, cache) in pairs {
         bindings.push(lower.read(value));
-        bindings.push(lower.write(cache));
+        bindings.push(lower.write(cache).touching(value.numel() * cache.dtype.size()));
     }
     let grid = lower.grid(u64::from(params[0]).div_ceil(WG.into()));
     let shader = Template::new("update_cache", include_str!("update_cache.wgsl"))

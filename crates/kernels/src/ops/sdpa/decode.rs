@@ -50,16 +50,27 @@ fn keys_at_once(problem: &Problem) -> u32 {
     WG / lanes(problem)
 }
 
-/// Most splits that are ever used: depends on the heads alone, so that scratch and bindings never change.
+/// Most splits that are ever used: depends on heads and cache alone, so that scratch, bindings and grids never change.
+/// Each is a workgroup of every launch, at work or not, so there are no more than a full cache fills.
 fn max_splits(problem: &Problem) -> u32 {
-    (BUSY / (problem.batch * problem.kv_heads).max(1)).clamp(1, 128)
+    let heads = problem.batch * problem.kv_heads;
+    let capacity = problem.keys.numel() / u64::from((heads * problem.head_dim).max(1));
+    let filled = capacity.div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
+    (BUSY / heads.max(1)).clamp(1, filled)
+}
+
+/// Splits of the live context, as `splits.wgsl` has it.
+fn live_splits(problem: &Problem) -> u32 {
+    problem.context.div_ceil(MIN_SPLIT).clamp(1, max_splits(problem))
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
     let heads = u64::from(problem.batch) * u64::from(problem.heads);
     let parts = heads * u64::from(max_splits(problem));
+    let used = heads * u64::from(live_splits(problem));
     let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
-    let states = lower.scratch(parts * 8);
+    let sums = sums.touching(used * u64::from(problem.head_dim) * 4);
+    let states = lower.scratch(parts * 8).touching(used * 8);
     if merges(problem, lower.caps()) {
         return record_splits(lower, problem, vec![sums, states], true);
     }
@@ -98,7 +109,7 @@ fn record_splits(
         .flag("SUBGROUPS", shuffles)
         .flag("MERGES", merges)
         .shader();
-    let mut bindings = vec![lower.read(&problem.q), lower.read(&problem.keys), lower.read(&problem.values)];
+    let mut bindings = vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower)];
     bindings.extend(parts);
     if merges {
         let out = problem.out(lower)?;

@@ -34,12 +34,8 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         .set("SHARE", SHARE)
         .set("SUMS", quads.div_ceil(SHARE))
         .shader();
-    let mut bindings = vec![
-        lower.read(&problem.q),
-        lower.read(&problem.keys),
-        lower.read(&problem.values),
-        lower.write(&out),
-    ];
+    let mut bindings =
+        vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower), lower.write(&out)];
     if let Some(mask) = &problem.mask {
         bindings.push(lower.read(mask));
     }

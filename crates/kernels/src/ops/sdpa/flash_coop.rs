@@ -68,12 +68,8 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         .flag("SPLIT", !exact)
         .flag("SUBGROUPS", true)
         .shader();
-    let bindings = vec![
-        lower.read(&problem.q),
-        lower.read(&problem.keys),
-        lower.read(&problem.values),
-        lower.write(&out),
-    ];
+    let bindings =
+        vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower), lower.write(&out)];
     let grid = [problem.heads, problem.seq.div_ceil(rows), problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }

@@ -44,7 +44,7 @@ fn tiles(problem: &Problem) -> u64 {
 }
 
 fn record_scores(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
-    let mut bindings = vec![lower.read(&problem.q), lower.read(&problem.keys), scores];
+    let mut bindings = vec![lower.read(&problem.q), problem.keys(lower), scores];
     if let Some(mask) = &problem.mask {
         bindings.push(lower.read(mask));
     }
@@ -68,7 +68,7 @@ fn record_softmax(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> 
 fn record_sum(lower: &mut Lower<'_>, problem: &Problem, scores: Binding) -> Result<(), OpError> {
     let out = problem.out(lower)?;
     let scores = Binding { access: etwgpu_record::Access::Read, ..scores };
-    let bindings = vec![scores, lower.read(&problem.values), lower.write(&out)];
+    let bindings = vec![scores, problem.values(lower), lower.write(&out)];
     let threads = tiles(problem) * u64::from(problem.head_dim / 4);
     let shader = problem.template("sdpa_sum", include_str!("sum.wgsl")).set("WG", WG).shader();
     let grid = lower.grid(threads.div_ceil(WG.into()));

@@ -12,6 +12,7 @@ mod flash_coop;
 mod materialized;
 
 use etwgpu_graph::{DType, Dims, ValueId};
+use etwgpu_record::Binding;
 
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Launch, Lower};
@@ -250,6 +251,22 @@ impl Problem {
         let (seq, context) = (u64::from(self.seq), u64::from(self.context));
         let hidden = if self.causal { seq * seq.saturating_sub(1) / 2 } else { 0 };
         4 * rows * u64::from(self.head_dim) * (seq * context - hidden)
+    }
+
+    /// Binds the keys.
+    fn keys(&self, lower: &mut Lower<'_>) -> Binding {
+        lower.read(&self.keys).touching(self.seen_bytes())
+    }
+
+    /// Binds the values.
+    fn values(&self, lower: &mut Lower<'_>) -> Binding {
+        lower.read(&self.values).touching(self.seen_bytes())
+    }
+
+    /// Bytes of the keys, or of the values, that any query sees: a cache is rarely full.
+    fn seen_bytes(&self) -> u64 {
+        let rows = u64::from(self.batch) * u64::from(self.kv_heads) * u64::from(self.context);
+        rows * u64::from(self.head_dim) * self.keys.dtype.size()
     }
 
     /// Flags and constants that every attention kernel takes.

@@ -130,7 +130,7 @@ pub(crate) fn record(
     let mut params = vec![out.numel() as u32, words as u32, offset, 0];
     params.extend(pad8(&out.dims, 1));
     params.extend(pad8(strides, 0));
-    let bindings = vec![lower.read(source), lower.write(&out)];
+    let bindings = vec![lower.read(source).touching(out.bytes()), lower.write(&out)];
     let grid = lower.grid(words.div_ceil(WG.into()));
     let shader = Template::new("strided_copy", include_str!("strided.wgsl"))
         .set("WG", WG)

@@ -1,0 +1,141 @@
+//! Timing changes nothing that is not timed, copes with many launches, and does without a device's timestamps.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::data;
+use etwgpu_cli::host::Arguments;
+use etwgpu_cli::profile::synthesise;
+use etwgpu_cli::pte::Pte;
+use etwgpu_engine::{AdapterChoice, Gpu, Phase, Prepared, RunStats, Timing, Trace};
+use etwgpu_graph::WeightSource;
+use etwgpu_record::{Access, Binding, BufferDesc, Dispatch, OutputCopy, Recording, Shader, dump};
+use etwgpu_runtime::{Knobs, Session, analyse};
+
+/// The adapter that tests run on: a GPU if there is one, or else lavapipe.
+fn adapter() -> String {
+    let named = std::env::var("ETWGPU_ADAPTER").ok().filter(|name| !name.is_empty());
+    let default = || match Gpu::open(&AdapterChoice::default()) {
+        Ok(gpu) => gpu.info().name.clone(),
+        Err(_) => "llvmpipe".into(),
+    };
+    named.unwrap_or_else(default)
+}
+
+fn open(without_timestamps: bool) -> Arc<Gpu> {
+    let choice = AdapterChoice { name: Some(adapter()), without_timestamps, ..AdapterChoice::default() };
+    Gpu::open(&choice).unwrap()
+}
+
+/// A delegate loaded with or without the setting, and arguments for it.
+fn load(model: &str, timestamp_query: &str) -> (Session, Arguments) {
+    let pte = Pte::open(data(model).as_ref()).unwrap();
+    let program = pte.program().unwrap();
+    let delegate = &program.methods[0].delegates[0];
+    let adapter = adapter();
+    let options = [("timestamp_query", timestamp_query), ("adapter", adapter.as_str())];
+    let knobs = Knobs::resolve(&delegate.compile_specs, &options);
+    let model = analyse(delegate.processed).unwrap();
+    let arguments = Arguments::new(&model.graph, synthesise(&model, &model.bound).unwrap());
+    let mut source = &program;
+    let source: &mut dyn WeightSource = &mut source;
+    (Session::load(delegate.processed, &knobs, source).unwrap(), arguments)
+}
+
+fn shape(stats: &RunStats) -> (usize, usize, usize) {
+    (stats.dispatches, stats.passes, stats.submits)
+}
+
+#[test]
+fn the_setting_changes_nothing_but_the_passes_of_timed_runs() {
+    for model in ["q4gsw_4w_pf17_bias", "sdpa_dynpos_d32_tiny"] {
+        let ((mut plain, arguments), (mut timed, _)) = (load(model, "0"), load(model, "1"));
+        let run = |session: &mut Session| {
+            let mut arguments = arguments.clone();
+            let stats = session.run(&mut arguments).unwrap();
+            (shape(&stats), arguments.arrays)
+        };
+        let (first, second) = (run(&mut plain), run(&mut timed));
+        let launches = first.0.0;
+        assert!(launches > 0);
+        assert_eq!(first.0, (launches, 1, 1), "one pass in one submission");
+        assert_eq!(second.0, (launches, launches, 1), "a pass a launch, still in one submission");
+        assert!(first.1 == second.1, "the same outputs, bit by bit");
+        let recordings = [&mut plain, &mut timed]
+            .map(|session| session.profile(&mut arguments.clone(), Timing::Off).unwrap().lowered.recording);
+        assert_eq!(recordings[0], recordings[1]);
+        assert_eq!(dump(&recordings[0]), dump(&recordings[1]));
+        let profile = plain.profile(&mut arguments.clone(), Timing::Launches).unwrap();
+        assert_eq!(profile.trace.spans.len(), launches);
+        assert_eq!(profile.lowered.recording, recordings[0], "timing is no part of a recording");
+        assert_eq!(run(&mut plain), first, "and leaves nothing behind");
+    }
+}
+
+/// So many launches, each of which adds one to a word.
+fn counting(launches: usize) -> Recording {
+    let source = "@group(0) @binding(1) var<storage, read_write> x: array<u32>;
+        @compute @workgroup_size(1) fn main() { x[0] += 1u; }";
+    let mut recording = Recording::default();
+    let buffer = recording.add_buffer(BufferDesc::Temp { size: 16 });
+    let dispatch = Dispatch {
+        shader: Shader { label: "count", source: source.into() },
+        bindings: vec![Binding { buffer, offset: 0, size: 16, touched: 4, access: Access::ReadWrite }],
+        params: vec![],
+        live_params: vec![],
+        grid: [1, 1, 1],
+        node: 0,
+        sources: vec![],
+        route: None,
+        bytes: 4,
+        ops: 1,
+    };
+    recording.dispatches = vec![dispatch; launches];
+    recording.outputs.push(OutputCopy { output: 0, buffer, size: 4 });
+    recording
+}
+
+fn run(gpu: &Gpu, recording: &Recording, timing: Timing) -> (u32, RunStats, Trace) {
+    let mut prepared = Prepared::new(gpu, recording, &|_| None).unwrap();
+    let mut counted = 0;
+    let mut sink = |_: usize, bytes: &[u8]| {
+        counted = u32::from_le_bytes(bytes.try_into().unwrap());
+        Ok(())
+    };
+    let mut trace = Trace::new(timing, true);
+    let stats = prepared.run(gpu, &[], &mut sink, &mut trace).unwrap();
+    (counted, stats, trace)
+}
+
+#[test]
+fn more_launches_than_a_query_set_holds_are_timed() {
+    const LAUNCHES: usize = 2500;
+    let (counted, stats, trace) = run(&open(false), &counting(LAUNCHES), Timing::Launches);
+    assert_eq!((counted as usize, shape(&stats)), (LAUNCHES, (LAUNCHES, LAUNCHES, 1)));
+    let numbers: Vec<_> = trace.spans.iter().map(|span| span.dispatch).collect();
+    assert_eq!(numbers, (0..LAUNCHES).map(Some).collect::<Vec<_>>());
+    assert!(trace.spans.iter().all(|span| span.duration() >= 0.0 && span.start >= 0.0));
+    assert!(trace.spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "each waits for the last");
+    let wait = trace.phases.iter().find(|p| p.phase == Phase::Wait).unwrap();
+    let last = trace.spans.last().unwrap().end;
+    assert!(last <= wait.end.as_nanos() as f64 * 1.01 + 1e6, "{last} ns is after {:?}", wait.end);
+}
+
+#[test]
+fn the_pass_of_production_is_timed_as_a_whole() {
+    let (_, stats, trace) = run(&open(false), &counting(20), Timing::Pass);
+    assert_eq!(shape(&stats), (20, 1, 1));
+    assert!(matches!(&trace.spans[..], [span] if span.dispatch.is_none() && span.duration() > 0.0));
+}
+
+#[test]
+fn a_device_without_timestamps_runs_as_ever() {
+    let gpu = open(true);
+    assert!(!gpu.caps().timestamps);
+    for timing in [Timing::Off, Timing::Pass, Timing::Launches] {
+        let (counted, stats, trace) = run(&gpu, &counting(3), timing);
+        assert_eq!((counted, shape(&stats)), (3, (3, 1, 1)));
+        assert!(trace.spans.is_empty() && !trace.phases.is_empty());
+    }
+}

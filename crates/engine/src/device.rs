@@ -181,6 +181,7 @@ fn wanted_features(caps: &Caps) -> wgpu::Features {
     let mut features = wgpu::Features::SUBGROUP
         | wgpu::Features::SHADER_F16
         | wgpu::Features::MEMORY_DECORATION_COHERENT
+        | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
         | wgpu::Features::PIPELINE_CACHE;
     if caps.timestamps {
         features |= wgpu::Features::TIMESTAMP_QUERY;

@@ -1,7 +1,7 @@
 //! Recordings made ready, and run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use etwgpu_record::{BufferDesc, BufferId, Dispatch, Recording};
@@ -12,6 +12,7 @@ use crate::memory::Buffer;
 use crate::pipelines::Pipeline;
 use crate::profile::Timer;
 use crate::trace::{Phase, Timing, Trace};
+use crate::transfer::{Download, Pending, Upload, is_mappable, missing};
 
 /// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
 const SPIN: Duration = Duration::from_millis(2);
@@ -30,10 +31,11 @@ pub struct Prepared {
     live_params: Vec<(usize, u32)>,
     /// The launches of the next run, encoded while the last one ran.
     next: Option<Encoded>,
-    mapped: Arc<AtomicBool>,
-    outputs: Vec<Output>,
-    staging: Option<Buffer>,
-    staging_size: u64,
+    /// Parameters, then inputs.
+    upload: Upload,
+    inputs: Vec<BufferId>,
+    download: Download,
+    pending: Pending,
     /// Queries of the last run, if it was timed.
     timer: Option<Timer>,
 }
@@ -60,18 +62,12 @@ impl Step {
     }
 }
 
-struct Output {
-    source: Buffer,
-    size: u64,
-    staged_at: u64,
-}
-
 /// Device memory of a prepared recording, beside the buffers that the recording names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlanMemory {
     /// Parameters of all launches.
     pub parameters: u64,
-    /// Outputs on their way to the host.
+    /// Inputs and parameters on their way to the device, outputs on their way to the host.
     pub staging: u64,
 }
 
@@ -134,14 +130,12 @@ impl Prepared {
             let params_len = dispatch.params.len() * 4;
             steps.push(Step { pipeline, bind_group, grid: dispatch.grid, params_offset, params_len });
         }
-        let (outputs, staging_size) = lay_out_outputs(recording, &buffers)?;
-        let staging = match staging_size {
-            0 => None,
-            size => {
-                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-                Some(gpu.create_with_usage("outputs", size, usage)?)
-            }
-        };
+        let download = Download::new(gpu, recording, &buffers)?;
+        let is_input = |desc: &BufferDesc| matches!(desc, BufferDesc::Input { .. });
+        let descs = recording.buffers.iter().zip(0..);
+        let inputs: Vec<BufferId> = descs.filter(|(d, _)| is_input(d)).map(|(_, id)| BufferId(id)).collect();
+        let uploaded = inputs.iter().filter_map(|id| buffers[id.index()].clone());
+        let upload = Upload::new(params.iter().cloned().chain(uploaded));
         gpu.check()?;
         let words = recording.dispatches.iter().zip(&offsets);
         let live_params = words
@@ -158,10 +152,10 @@ impl Prepared {
             params_dirty,
             live_params,
             next: None,
-            mapped: Arc::default(),
-            outputs,
-            staging,
-            staging_size,
+            upload,
+            inputs,
+            download,
+            pending: Pending::default(),
             timer: None,
         })
     }
@@ -205,15 +199,7 @@ impl Prepared {
     ) -> Result<RunStats, EngineError> {
         gpu.check()?;
         let mut stats = RunStats { submits: 1, ..RunStats::default() };
-        for (id, bytes) in inputs {
-            let buffer = self.buffers[id.index()].as_ref().ok_or_else(|| missing(*id))?;
-            gpu.write(buffer, 0, bytes);
-            stats.uploads += 1;
-        }
-        if let (true, Some(params)) = (self.params_dirty, &self.params) {
-            gpu.write(params, 0, &self.params_image);
-            stats.uploads += 1;
-        }
+        stats.uploads = self.write_inputs(gpu, inputs)?;
         trace.end(Phase::Inputs);
         stats.dispatches = self.active().count();
         let timed = self.timed(trace.timing());
@@ -229,8 +215,8 @@ impl Prepared {
         let index = gpu.queue.submit([commands]);
         let started = Instant::now();
         trace.end(Phase::Submit);
-        self.params_dirty = false;
-        self.map_outputs();
+        self.upload.ask_back(&self.pending);
+        self.download.ask(&self.pending);
         if timer.is_none() {
             self.next = Some(self.encode(gpu, None));
             trace.end(Phase::Ahead);
@@ -240,7 +226,11 @@ impl Prepared {
         let finished = self.wait_finished(gpu, index.clone());
         stats.idle = waiting.elapsed();
         trace.end(Phase::Wait);
-        let result = finished.and_then(|()| self.read_back(sink));
+        if finished.is_err() {
+            self.download.release();
+            self.upload.forget();
+        }
+        let result = finished.and_then(|()| self.download.read(sink));
         trace.end(Phase::Outputs);
         stats.wait = started.elapsed();
         if let Some(timer) = timer {
@@ -249,6 +239,28 @@ impl Prepared {
             self.timer = Some(timer);
         }
         result.map(|()| stats)
+    }
+
+    /// Puts inputs, and parameters that changed, where the next commands copy them from. Returns how many were written.
+    fn write_inputs(&mut self, gpu: &Gpu, inputs: &[(BufferId, &[u8])]) -> Result<usize, EngineError> {
+        if self.upload.prepare(gpu)? {
+            self.next = None;
+            self.params_dirty = true;
+        }
+        let mut count = 0;
+        let first_input = usize::from(self.params.is_some());
+        for (id, bytes) in inputs {
+            let index = self.inputs.iter().position(|input| input == id).ok_or_else(|| missing(*id))?;
+            self.upload.write(first_input + index, bytes)?;
+            count += 1;
+        }
+        if self.params_dirty && self.params.is_some() {
+            self.upload.write(0, &self.params_image)?;
+            count += 1;
+        }
+        self.params_dirty = false;
+        self.upload.hand_over();
+        Ok(count)
     }
 
     /// Launches that do something, with their positions.
@@ -268,6 +280,7 @@ impl Prepared {
     /// Every launch in one pass, or, where each is timed, in a pass of its own.
     fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, Timing)>) -> Encoded {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        self.upload.encode(&mut encoder);
         let passes = match timed {
             Some((timer, Timing::Launches)) => {
                 for (count, (_, step)) in self.active().enumerate() {
@@ -285,60 +298,26 @@ impl Prepared {
                 1
             }
         };
-        self.encode_outputs(&mut encoder);
+        self.download.encode(&mut encoder);
         if let Some((timer, _)) = timed {
             timer.resolve(&mut encoder);
         }
         Encoded { commands: encoder.finish(), passes }
     }
 
-    fn encode_outputs(&self, encoder: &mut wgpu::CommandEncoder) {
-        let Some(staging) = &self.staging else { return };
-        for output in self.outputs.iter().filter(|o| o.size > 0) {
-            let size = output.size.next_multiple_of(4);
-            encoder.copy_buffer_to_buffer(&output.source.0, 0, &staging.0, output.staged_at, size);
-        }
-    }
-
-    /// Asks for the outputs as soon as the device has written them.
-    fn map_outputs(&self) {
-        let Some(staging) = &self.staging else { return };
-        self.mapped.store(false, Ordering::Release);
-        let signal = self.mapped.clone();
-        let slice = staging.0.slice(..self.staging_size);
-        slice.map_async(wgpu::MapMode::Read, move |result| signal.store(result.is_ok(), Ordering::Release));
-    }
-
     /// Waits for the outputs, first awake, then asleep.
     fn wait_finished(&self, gpu: &Gpu, index: wgpu::SubmissionIndex) -> Result<(), EngineError> {
-        if self.staging.is_none() {
-            return gpu.wait(index, TIMEOUT);
-        }
         // A device that is this CPU needs the core that spinning would take.
         let spin = if gpu.caps().is_cpu { Duration::ZERO } else { SPIN };
         let deadline = Instant::now() + spin;
-        while !self.mapped.load(Ordering::Acquire) && Instant::now() < deadline {
+        while self.pending.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             let _ = gpu.device.poll(wgpu::PollType::Poll);
             std::hint::spin_loop();
         }
-        if !self.mapped.load(Ordering::Acquire) {
+        if self.pending.load(Ordering::Acquire) > 0 {
             gpu.wait(index, TIMEOUT)?;
         }
         gpu.check()
-    }
-
-    fn read_back(&self, sink: &mut Sink<'_>) -> Result<(), EngineError> {
-        let Some(staging) = &self.staging else { return Ok(()) };
-        let slice = staging.0.slice(..self.staging_size);
-        let view = slice.get_mapped_range().map_err(|e| EngineError::Validation(e.to_string()))?;
-        let mut result = Ok(());
-        for (position, output) in self.outputs.iter().enumerate() {
-            let from = output.staged_at as usize;
-            result = result.and_then(|()| sink(position, &view[from..from + output.size as usize]));
-        }
-        drop(view);
-        staging.0.unmap();
-        result
     }
 
     /// The first bytes of a buffer as the last run left it. Temporaries that share memory hold what came last.
@@ -360,12 +339,8 @@ impl Prepared {
     /// Bytes of the buffers that belong to this recording alone.
     pub fn memory(&self) -> PlanMemory {
         let bytes = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, Buffer::size);
-        PlanMemory { parameters: bytes(&self.params), staging: bytes(&self.staging) }
+        PlanMemory { parameters: bytes(&self.params), staging: self.upload.size() + self.download.size() }
     }
-}
-
-fn missing(id: BufferId) -> EngineError {
-    EngineError::Validation(format!("buffer {} has no storage", id.0))
 }
 
 fn create_buffers(
@@ -373,15 +348,18 @@ fn create_buffers(
     recording: &Recording,
     resident: &dyn Fn(&BufferDesc) -> Option<Buffer>,
 ) -> Result<Vec<Option<Buffer>>, EngineError> {
-    let create = |desc: &BufferDesc| match desc {
+    let create = |(desc, id): (&BufferDesc, u32)| match desc {
         BufferDesc::Temp { size: 0 } => Ok(None),
+        BufferDesc::Temp { size } if is_mappable(gpu, recording, BufferId(id)) => {
+            gpu.create_readable("output", *size).map(Some)
+        }
         BufferDesc::Temp { size } => gpu.create_buffer("temp", *size).map(Some),
         // New buffers hold zeros.
         BufferDesc::Counters { size } => gpu.create_buffer("counters", *size).map(Some),
         BufferDesc::Input { size, .. } => gpu.create_buffer("input", *size).map(Some),
         BufferDesc::Weight { .. } | BufferDesc::State { .. } => Ok(resident(desc)),
     };
-    recording.buffers.iter().map(create).collect()
+    recording.buffers.iter().zip(0..).map(create).collect()
 }
 
 /// Parameters of all launches in one buffer, each at an aligned offset.
@@ -398,20 +376,6 @@ fn lay_out_params(dispatches: &[Dispatch], align: usize) -> (Vec<u8>, Vec<usize>
     // A uniform struct ends on a 16-byte boundary.
     image.resize(image.len().next_multiple_of(16), 0);
     (image, offsets)
-}
-
-fn lay_out_outputs(
-    recording: &Recording,
-    buffers: &[Option<Buffer>],
-) -> Result<(Vec<Output>, u64), EngineError> {
-    let mut at = 0;
-    let mut outputs = Vec::with_capacity(recording.outputs.len());
-    for copy in &recording.outputs {
-        let source = buffers[copy.buffer.index()].clone().ok_or_else(|| missing(copy.buffer))?;
-        outputs.push(Output { source, size: copy.size, staged_at: at });
-        at += copy.size.next_multiple_of(16);
-    }
-    Ok((outputs, at))
 }
 
 fn bind(

@@ -9,6 +9,7 @@ mod memory;
 mod pipelines;
 mod profile;
 mod trace;
+mod transfer;
 
 pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
 pub use error::EngineError;

@@ -29,20 +29,45 @@ impl Gpu {
         self.create_with_usage(label, size, usage)
     }
 
+    /// Whether launches may write buffers that the host maps.
+    pub(crate) fn maps_storage(&self) -> bool {
+        self.device.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS)
+    }
+
+    /// Allocates a storage buffer that the host can map for reading.
+    pub(crate) fn create_readable(&self, label: &str, size: u64) -> Result<Buffer, EngineError> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_READ;
+        self.create_with_usage(label, size, usage)
+    }
+
+    /// Allocates a buffer that the host may write at once.
+    pub(crate) fn create_mapped(
+        &self,
+        label: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Buffer, EngineError> {
+        self.create(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true })
+    }
+
     pub(crate) fn create_with_usage(
         &self,
         label: &str,
         size: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<Buffer, EngineError> {
+        self.create(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+    }
+
+    fn create(&self, desc: &wgpu::BufferDescriptor<'_>) -> Result<Buffer, EngineError> {
         let limit = self.caps().max_buffer;
-        if size > limit {
-            return Err(EngineError::Limit { what: label.to_owned(), need: size, limit });
+        if desc.size > limit {
+            let what = desc.label.unwrap_or_default().to_owned();
+            return Err(EngineError::Limit { what, need: desc.size, limit });
         }
         let out_of_memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let desc = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let buffer = self.device.create_buffer(&desc);
+        let buffer = self.device.create_buffer(desc);
         let refused = pollster::block_on(validation.pop());
         match pollster::block_on(out_of_memory.pop()).or(refused) {
             Some(error) => Err(error.into()),

@@ -176,6 +176,7 @@ fn record_products(
 ) -> Result<(), OpError> {
     let (tile, step) = (layout.tile, layout.step);
     let wg = tile.workgroup();
+    let is_gate = matches!(joint.epilogue, Epilogue::SwiGlu(_));
     // Of the gate and of up each subgroup has half as many blocks.
     let block_columns = tile.width(joint) / tile.subgroup_columns / 16;
     let template = template(joint, label, include_str!("coop.wgsl"))
@@ -185,12 +186,13 @@ fn record_products(
         .set("TILE_COLUMNS", tile.columns)
         .set("BLOCK_ROWS", tile.rows / tile.subgroup_rows / 16)
         .set("BLOCK_COLUMNS", block_columns)
-        .set("SEGMENTS", joint.segments.len() as u32)
+        .set("LOOPS", if is_gate { 1 } else { joint.segments.len() as u32 })
         .set("STEP", step)
         .set("STEPS", layout.steps(joint))
         .set("X_LOADS", tile.rows * step / 4 / wg)
         .set("W_LOADS", tile.columns * step / 16 / wg)
         .set("SUBGROUP_COLUMNS", tile.subgroup_columns)
+        .flag("CHOOSES", !is_gate && joint.segments.len() > 1)
         .flag("WHOLE", parts.is_none());
     let mut builder = Builder::new(lower, template);
     builder.read("x", "array<elem4>", &joint.x);

@@ -28,6 +28,11 @@ const PIECES = STEP / 16u;
 var<workgroup> xs: array<vec4<f16>, TILE_ROWS * PITCH>;
 var<workgroup> ws: array<vec4<f16>, TILE_COLUMNS * PITCH>;
 var<workgroup> results: array<f32, WG / 32u * 256u>;
+#ifdef CHOOSES
+// The workgroup's segment, where control flow needs to know that all agree. A vector, because matrices are read from
+// 16-byte boundaries and workgroup variables lie one behind another.
+var<workgroup> chosen: vec4<u32>;
+#endif
 
 #ifdef SWIGLU
 const WIDTH = TILE_COLUMNS / 2u;
@@ -67,38 +72,37 @@ var<private> next_w{i}: vec2<u32>;
 var<private> next_scale{i}: f32;
 #end
 
-fn fetch(tile: Tile, k0: u32, lid: u32) {
+fn fetch_rows(tile: Tile, k0: u32, lid: u32) {
 #for i X_LOADS
     let from_m{i} = min(tile.m0 + ({i}u * WG + lid) / QUADS, p.m - 1u);
     next_x{i} = vec4<f32>(x[from_m{i} * (K / 4u) + k0 / 4u + lid % QUADS]);
 #end
+}
+
+// Each segment has code of its own: a choice between buffers at every load would cost more than the load.
+#for s LOOPS
+fn fetch{s}(tile: Tile, k0: u32, lid: u32) {
+    fetch_rows(tile, k0, lid);
+    let from_k = k0 + lid % PIECES * 16u;
 #for i W_LOADS
     let column{i} = ({i}u * WG + lid) / PIECES;
     let from_n{i} = min(tile.n0 + column{i} % WIDTH, tile.limit - 1u);
-#end
-    let from_k = k0 + lid % PIECES * 16u;
+    let from{i} = from_n{i} * (K / 16u) + from_k / 16u;
 #ifdef SWIGLU
-#for i W_LOADS
-    let w_at{i} = from_n{i} * (K / 16u) + from_k / 16u;
     if column{i} < WIDTH {
-        next_w{i} = weight0[w_at{i}];
+        next_w{i} = weight0[from{i}];
         next_scale{i} = f32(scales0[from_n{i} * G0 + from_k / GROUP0]);
     } else {
-        next_w{i} = weight1[w_at{i}];
+        next_w{i} = weight1[from{i}];
         next_scale{i} = f32(scales1[from_n{i} * G1 + from_k / GROUP1]);
     }
-#end
 #else
-#for s SEGMENTS
-    if tile.segment == {s}u {
-#for i W_LOADS
-        next_w{i} = weight{s}[from_n{i} * (K / 16u) + from_k / 16u];
-        next_scale{i} = f32(scales{s}[from_n{i} * G{s} + from_k / GROUP{s}]);
-#end
-    }
-#end
+    next_w{i} = weight{s}[from{i}];
+    next_scale{i} = f32(scales{s}[from_n{i} * G{s} + from_k / GROUP{s}]);
 #endif
+#end
 }
+#end
 
 fn quad_of(word: u32, shift: u32, scale: f32) -> vec4<f16> {
     let nibbles = (vec4(word) >> (vec4(0u, 4u, 8u, 12u) + shift)) & vec4(15u);
@@ -146,33 +150,45 @@ fn main(ids: Ids) {
 #endif
 #end
 #end
-    fetch(tile, k_first, ids.lid);
-    for (var step = 1u; step <= STEPS; step++) {
-        stage(tile.m0, ids.lid);
-        workgroupBarrier();
-        if step < STEPS { fetch(tile, k_first + step * STEP, ids.lid); }
-        for (var k = 0u; k < STEP / 4u; k += 4u) {
+#ifdef CHOOSES
+    if ids.lid == 0u { chosen = vec4(tile.segment); }
+    let segment = workgroupUniformLoad(&chosen).x;
+#endif
+#for s LOOPS
+#ifdef CHOOSES
+    if segment == {s}u {
+#else
+    {
+#endif
+        fetch{s}(tile, k_first, ids.lid);
+        for (var step = 1u; step <= STEPS; step++) {
+            stage(tile.m0, ids.lid);
+            workgroupBarrier();
+            if step < STEPS { fetch{s}(tile, k_first + step * STEP, ids.lid); }
+            for (var k = 0u; k < STEP / 4u; k += 4u) {
 #for j BLOCK_COLUMNS
-            let at_b{j} = (first_column + {j}u * 16u) * PITCH + k;
-            let b{j} = coopLoad<coop_mat16x16<f16, B>>(&ws[at_b{j}], PITCH);
+                let at_b{j} = (first_column + {j}u * 16u) * PITCH + k;
+                let b{j} = coopLoad<coop_mat16x16<f16, B>>(&ws[at_b{j}], PITCH);
 #ifdef SWIGLU
-            let at_u{j} = at_b{j} + WIDTH * PITCH;
-            let u{j} = coopLoad<coop_mat16x16<f16, B>>(&ws[at_u{j}], PITCH);
+                let at_u{j} = at_b{j} + WIDTH * PITCH;
+                let u{j} = coopLoad<coop_mat16x16<f16, B>>(&ws[at_u{j}], PITCH);
 #endif
 #end
 #for i BLOCK_ROWS
-            let at_a{i} = (first_row + {i}u * 16u) * PITCH + k;
-            let a{i} = coopLoadT<coop_mat16x16<f16, A>>(&xs[at_a{i}], PITCH);
+                let at_a{i} = (first_row + {i}u * 16u) * PITCH + k;
+                let a{i} = coopLoadT<coop_mat16x16<f16, A>>(&xs[at_a{i}], PITCH);
 #for j BLOCK_COLUMNS
-            sum{i}{j} = coopMultiplyAdd(a{i}, b{j}, sum{i}{j});
+                sum{i}{j} = coopMultiplyAdd(a{i}, b{j}, sum{i}{j});
 #ifdef SWIGLU
-            up{i}{j} = coopMultiplyAdd(a{i}, u{j}, up{i}{j});
+                up{i}{j} = coopMultiplyAdd(a{i}, u{j}, up{i}{j});
 #endif
 #end
 #end
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
     }
+#end
     // Sums leave through workgroup memory, where every lane finds the same elements of gate and up.
     let area = ids.subgroup * 256u;
     let own = area + ids.lane;

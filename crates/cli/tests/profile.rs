@@ -53,8 +53,7 @@ const LIMITS: [&str; 6] = ["--bandwidth", "100", "--flops", "1", "--matrix-flops
 #[test]
 fn a_profile_has_every_launch_in_its_table_files_and_pictures() {
     let model = data("sdpa_dynpos_d32_tiny");
-    let [(json_path, json), (trace_path, trace), (svg_path, svg)] =
-        ["a.json", "a.trace", "a.svg"].map(|name| file(name));
+    let [(json_path, json), (trace_path, trace), (svg_path, svg)] = ["a.json", "a.trace", "a.svg"].map(file);
     let mut arguments = vec!["profile", &model, "--position", "7", "--runs", "3"];
     arguments.extend(LIMITS);
     arguments.extend(["--json", &json, "--trace", &trace, "--roofline", &svg]);

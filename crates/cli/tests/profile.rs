@@ -104,6 +104,7 @@ fn limits_are_measured_when_they_are_not_given() {
 #[test]
 fn wrong_arguments_say_what_is_wrong() {
     let error = |arguments: &[&str]| run(arguments).1.unwrap_err();
+    assert!(error(&["profile", &data("q4gsw_4w_m3"), "--flops", "0"]).contains("above zero"));
     assert!(error(&["profile", &data("q4gsw_4w_m3"), "--caps", "apple"]).contains("this machine's adapter"));
     assert!(
         error(&["profile", "--compare", "no-such.json", "none.json"]).contains("cannot read no-such.json")

@@ -53,8 +53,7 @@ const LIMITS: [&str; 6] = ["--bandwidth", "100", "--flops", "1", "--matrix-flops
 #[test]
 fn a_profile_has_every_launch_in_its_table_files_and_pictures() {
     let model = data("sdpa_dynpos_d32_tiny");
-    let [(json_path, json), (trace_path, trace), (svg_path, svg)] =
-        ["a.json", "a.trace", "a.svg"].map(|name| file(name));
+    let [(json_path, json), (trace_path, trace), (svg_path, svg)] = ["a.json", "a.trace", "a.svg"].map(file);
     let mut arguments = vec!["profile", &model, "--position", "7", "--runs", "3"];
     arguments.extend(LIMITS);
     arguments.extend(["--json", &json, "--trace", &trace, "--roofline", &svg]);
@@ -105,6 +104,7 @@ fn limits_are_measured_when_they_are_not_given() {
 #[test]
 fn wrong_arguments_say_what_is_wrong() {
     let error = |arguments: &[&str]| run(arguments).1.unwrap_err();
+    assert!(error(&["profile", &data("q4gsw_4w_m3"), "--flops", "0"]).contains("above zero"));
     assert!(error(&["profile", &data("q4gsw_4w_m3"), "--caps", "apple"]).contains("this machine's adapter"));
     assert!(
         error(&["profile", "--compare", "no-such.json", "none.json"]).contains("cannot read no-such.json")

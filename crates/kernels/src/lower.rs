@@ -465,10 +465,10 @@ impl Lower<'_> {
         node: usize,
         record: impl FnOnce(&mut Self) -> Result<(), OpError>,
     ) -> Result<(), OpError> {
-        let (cx, alone) = (self.cx, self.alone);
-        (self.cx, self.alone) = (cx.at(node), true);
+        let (cx, alone, route) = (self.cx, self.alone, self.route);
+        (self.cx, self.alone, self.route) = (cx.at(node), true, None);
         let recorded = record(self);
-        (self.cx, self.alone) = (cx, alone);
+        (self.cx, self.alone, self.route) = (cx, alone, route);
         recorded
     }
 

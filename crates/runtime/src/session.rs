@@ -7,7 +7,7 @@ use etwgpu_graph::{Dims, ValueId, WeightSource, parse};
 use etwgpu_kernels::live::{Dirty, Journal};
 use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
-use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch, Totals};
+use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch, Recording, Totals};
 
 use crate::device;
 use crate::host::{HostCall, Inputs, resize_outputs, set_integers, write_output};
@@ -149,7 +149,9 @@ impl Session {
         let mut trace = Trace::new(timing, watch.spans);
         let (plan, stats) = self.run_with(host, &mut trace, watch.values)?;
         if watch.spans {
-            let recording = self.lowered_now(plan)?.recording;
+            // Counts of work at the live integers cost a lowering, which phases alone do not need.
+            let is_timed = !trace.spans.is_empty();
+            let recording = if is_timed { self.lowered_now(plan)?.recording } else { Recording::default() };
             spans(&trace, &recording).iter().for_each(|span| host.span(span));
         } else if !trace.spans.is_empty() {
             log::info!("{}", summary(&trace, &self.plans[plan].lowered.recording));

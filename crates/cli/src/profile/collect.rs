@@ -21,6 +21,10 @@ pub fn measure(options: &Options) -> Result<Measurement> {
             Usage("profile runs on this machine's adapter; --caps is for dump and explain".into()).into()
         );
     }
+    let given = [options.bandwidth, options.flops, options.matrix_flops];
+    if given.iter().flatten().any(|&limit| !(limit.is_finite() && limit > 0.0)) {
+        return Err(Usage("limits of the device must be above zero".into()).into());
+    }
     let pte = target.open()?;
     let program = pte.program()?;
     let chosen = target.choose_one(&program)?;

@@ -20,7 +20,7 @@ impl Limits {
     /// The given limits, measuring those that are not given.
     pub fn of(gpu: &Gpu, bandwidth: Option<f64>, flops: Option<f64>, matrix: Option<f64>) -> Result<Self> {
         let matrix = match matrix {
-            None if gpu.caps().coop_matrix => Some(best_rate(gpu, &matrices(gpu))? / 1e3),
+            None if gpu.caps().coop_matrix => measured_matrices(gpu),
             given => given,
         };
         Ok(Self {
@@ -133,55 +133,83 @@ fn multiplying(gpu: &Gpu) -> Probe {
     probe(source, &[], u64::from(threads) * 16, params, groups(gpu), work)
 }
 
+/// TFLOP/s of cooperative matrices; none, with a word about it, where the device does not take the kernel.
+fn measured_matrices(gpu: &Gpu) -> Option<f64> {
+    let rate = best_rate(gpu, &matrices(gpu));
+    rate.inspect_err(|error| log::warn!("cooperative matrices are not measured: {error:#}"))
+        .ok()
+        .map(|rate| rate / 1e3)
+}
+
+/// Of `matrices`, which only some devices can run.
+const MATRICES: &str = "
+    enable f16;
+    enable wgpu_cooperative_matrix;
+    struct Params { rounds: u32, none: u32 }
+    @group(0) @binding(0) var<uniform> p: Params;
+    @group(0) @binding(1) var<storage, read_write> out: array<f32>;
+    var<workgroup> halves: array<f16, 256>;
+    var<workgroup> sums: array<f32, 1024>;
+    @compute @workgroup_size(128)
+    fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
+        halves[lid] = f16(0.01); halves[lid + 128u] = f16(0.01);
+        workgroupBarrier();
+        let x = coopLoadT<coop_mat16x16<f16, A>>(&halves[0], 16u);
+        let y = coopLoad<coop_mat16x16<f16, B>>(&halves[0], 16u);
+        var a = coop_mat16x16<f32, C>(); var b = coop_mat16x16<f32, C>();
+        var c = coop_mat16x16<f32, C>(); var d = coop_mat16x16<f32, C>();
+        var e = coop_mat16x16<f32, C>(); var f = coop_mat16x16<f32, C>();
+        var g = coop_mat16x16<f32, C>(); var h = coop_mat16x16<f32, C>();
+        for (var i = 0u; i < p.rounds; i++) {
+            a = coopMultiplyAdd(x, y, a); b = coopMultiplyAdd(x, y, b);
+            c = coopMultiplyAdd(x, y, c); d = coopMultiplyAdd(x, y, d);
+            e = coopMultiplyAdd(x, y, e); f = coopMultiplyAdd(x, y, f);
+            g = coopMultiplyAdd(x, y, g); h = coopMultiplyAdd(x, y, h);
+        }
+        // Every chain ends in memory, so that none can be left out.
+        let at = lid / 32u * 256u;
+        coopStoreT(a, &sums[at], 16u); workgroupBarrier();
+        var sum = sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(b, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(c, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(d, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(e, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(f, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(g, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u]; workgroupBarrier();
+        coopStoreT(h, &sums[at], 16u); workgroupBarrier();
+        sum += sums[at + lid % 32u];
+        out[wid.x * 128u + lid] = sum;
+    }";
+
 /// Multiplies 16x16 matrices of halves in registers, each subgroup in eight chains.
 fn matrices(gpu: &Gpu) -> Probe {
     const ROUNDS: u32 = 256;
-    const SUBGROUPS: u32 = 4;
-    let source = "
-        enable f16;
-        enable wgpu_cooperative_matrix;
-        struct Params { rounds: u32, none: u32 }
-        @group(0) @binding(0) var<uniform> p: Params;
-        @group(0) @binding(1) var<storage, read_write> out: array<f32>;
-        var<workgroup> halves: array<f16, 256>;
-        var<workgroup> sums: array<f32, 1024>;
-        @compute @workgroup_size(128)
-        fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
-            halves[lid] = f16(0.01); halves[lid + 128u] = f16(0.01);
-            workgroupBarrier();
-            let x = coopLoadT<coop_mat16x16<f16, A>>(&halves[0], 16u);
-            let y = coopLoad<coop_mat16x16<f16, B>>(&halves[0], 16u);
-            var a = coop_mat16x16<f32, C>(); var b = coop_mat16x16<f32, C>();
-            var c = coop_mat16x16<f32, C>(); var d = coop_mat16x16<f32, C>();
-            var e = coop_mat16x16<f32, C>(); var f = coop_mat16x16<f32, C>();
-            var g = coop_mat16x16<f32, C>(); var h = coop_mat16x16<f32, C>();
-            for (var i = 0u; i < p.rounds; i++) {
-                a = coopMultiplyAdd(x, y, a); b = coopMultiplyAdd(x, y, b);
-                c = coopMultiplyAdd(x, y, c); d = coopMultiplyAdd(x, y, d);
-                e = coopMultiplyAdd(x, y, e); f = coopMultiplyAdd(x, y, f);
-                g = coopMultiplyAdd(x, y, g); h = coopMultiplyAdd(x, y, h);
-            }
-            // Every chain ends in memory, so that none can be left out.
-            let at = lid / 32u * 256u;
-            coopStoreT(a, &sums[at], 16u); workgroupBarrier();
-            var sum = sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(b, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(c, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(d, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(e, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(f, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(g, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u]; workgroupBarrier();
-            coopStoreT(h, &sums[at], 16u); workgroupBarrier();
-            sum += sums[at + lid % 32u];
-            out[wid.x * 128u + lid] = sum;
-        }";
+    let subgroups = 128 / gpu.caps().subgroups.map_or(32, |s| s.max.clamp(1, 128));
     let groups = groups(gpu);
-    let work = f64::from(groups * SUBGROUPS) * f64::from(ROUNDS) * 8.0 * 2.0 * 16f64.powi(3);
-    probe(source, &[], u64::from(groups) * 128 * 4, vec![ROUNDS, 0], groups, work)
+    let work = f64::from(groups * subgroups) * f64::from(ROUNDS) * 8.0 * 2.0 * 16f64.powi(3);
+    probe(MATRICES, &[], u64::from(groups) * 128 * 4, vec![ROUNDS, 0], groups, work)
+}
+
+#[cfg(test)]
+mod tests {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+    use super::MATRICES;
+
+    #[test]
+    fn the_kernel_that_few_devices_run_is_valid() {
+        let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
+        let options = naga::front::wgsl::Options { capabilities, ..naga::front::wgsl::Options::new() };
+        let module = naga::front::wgsl::Frontend::new_with_options(options)
+            .parse(MATRICES)
+            .unwrap_or_else(|error| panic!("{}", error.emit_to_string(MATRICES)));
+        let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+        validated.unwrap_or_else(|error| panic!("{}", error.emit_to_string(MATRICES)));
+    }
 }

@@ -167,7 +167,11 @@ fn dot(text: &mut String, axes: &Axes, point: &Point<'_>, labelled: bool) {
         point.row.flops()
     );
     if labelled {
-        let _ = writeln!(text, "<text x=\"{:.1}\" y=\"{:.1}\">{name}</text>", x + radius + 2.0, y + 4.0);
+        // Beside the disc, on the side where there is room.
+        let (anchor, at) =
+            if x > 0.7 * WIDTH { ("end", x - radius - 2.0) } else { ("start", x + radius + 2.0) };
+        let _ =
+            writeln!(text, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{name}</text>", y + 4.0);
     }
 }
 

@@ -33,7 +33,8 @@ set(_tool_command)
 if(ETWGPU_BUILD_TOOL)
   set(ETWGPU_TOOL "${_profile_dir}/etwgpu-tool")
   list(APPEND _products "${ETWGPU_TOOL}")
-  set(_tool_command COMMAND ${_cargo} build --locked --profile ${_profile} -p etwgpu-cli --bin etwgpu-tool)
+  set(_tool_command COMMAND ${_cargo} build --locked --profile ${_profile} -p etwgpu-cli --bin etwgpu-tool
+                    --no-default-features --features "${_features}")
 endif()
 # The crate type is named so that link-time optimisation applies: the library target is an rlib as well.
 add_custom_target(

@@ -50,7 +50,7 @@ fn run(model: &Path, name: &str) -> Result<String> {
         bail!("not one delegate")
     };
     let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
-    let graph = analyse(delegate.processed)?.graph;
+    let graph = analyse(delegate.processed, &knobs.passes())?.graph;
     let mut session = Session::load(delegate.processed, &knobs, &mut &program)?;
     let (_, atol, rtol, frobenius) = *TOLERANCES.iter().find(|t| name.contains(t.0)).context("tolerance")?;
     let (mut worst, mut worst_norm, mut steps) = (0.0f64, 0.0f64, 0);

@@ -64,9 +64,9 @@ pub fn run(options: &Options, out: &mut String) -> Result<()> {
     let pte = target.open()?;
     let program = pte.program()?;
     let chosen = target.choose_one(&program)?;
-    let model = analyse(chosen.delegate.processed)?;
-    let live_sizes = live(&model, &target.sizes)?;
     let knobs = Knobs::resolve(&chosen.delegate.compile_specs, &[]);
+    let model = analyse(chosen.delegate.processed, &knobs.passes())?;
+    let live_sizes = live(&model, &target.sizes)?;
     let gpu = gpu(&knobs)?;
     let before = host_memory();
     let (session, peak) = watched(|| Session::load(chosen.delegate.processed, &knobs, &mut &program));

@@ -10,6 +10,7 @@ use common::{TempProgram, data, delegate, look, program, shown};
 use etwgpu_cli::look::{Device, Sizes, report};
 use etwgpu_cli::pte::Pte;
 use etwgpu_kernels::LowerOptions;
+use etwgpu_kernels::passes::PassOptions;
 use etwgpu_record::Caps;
 
 /// A linear layer over 17 rows.
@@ -73,7 +74,8 @@ fn routes_that_are_switched_off_are_refused() {
     let pte = Pte::open(data(MANY_ROWS).as_ref()).unwrap();
     let program = pte.program().unwrap();
     let delegate = &program.methods[0].delegates[0];
-    let mut device = Device { caps: Caps::h200(), options: LowerOptions::default() };
+    let mut device =
+        Device { caps: Caps::h200(), options: LowerOptions::default(), passes: PassOptions::default() };
     let taken: Vec<_> = report(delegate, &device, &Sizes::default()).unwrap().steps[0].routes.clone();
     device.options.avoid = taken.iter().map(ToString::to_string).collect();
     let step = &report(delegate, &device, &Sizes::default()).unwrap().steps[0];

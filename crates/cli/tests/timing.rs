@@ -36,7 +36,7 @@ fn load(model: &str, timestamp_query: &str) -> (Session, Arguments) {
     let adapter = adapter();
     let options = [("timestamp_query", timestamp_query), ("adapter", adapter.as_str())];
     let knobs = Knobs::resolve(&delegate.compile_specs, &options);
-    let model = analyse(delegate.processed).unwrap();
+    let model = analyse(delegate.processed, &knobs.passes()).unwrap();
     let arguments = Arguments::new(&model.graph, synthesise(&model, &model.bound).unwrap());
     let mut source = &program;
     let source: &mut dyn WeightSource = &mut source;

@@ -98,7 +98,7 @@ fn constant((at, bytes): (usize, VkBytes<'_>)) -> Result<Constant, DecodeError> 
         (NAMED, None) => return Err(DecodeError::ConstantSource { constant: at }),
         (offset, _) => ConstantSource::Inline { offset },
     };
-    Ok(Constant { source })
+    Ok(Constant { source, stored: None })
 }
 
 /// What the entries of the value table may refer to.

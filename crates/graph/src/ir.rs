@@ -113,11 +113,13 @@ pub enum ConstantSource {
     Named(String),
 }
 
-/// Initial bytes of a tensor; the byte count is the tensor's.
+/// Initial bytes of a tensor; the byte count is the tensor's, unless they are stored as another element type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constant {
     /// Where the bytes are.
     pub source: ConstantSource,
+    /// Element type of the bytes where the tensor has another: they are converted when they are loaded.
+    pub stored: Option<DType>,
 }
 
 /// One operator call.

@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn read(source: ConstantSource, need: u64, one: &mut One) -> Result<Vec<u8>, ConstantError> {
-        let graph = Graph { constants: vec![Constant { source }], ..Graph::default() };
+        let graph = Graph { constants: vec![Constant { source, stored: None }], ..Graph::default() };
         with_constant(&graph, &[1, 2, 3, 4], ConstantId(0), need, one, <[u8]>::to_vec)
     }
 

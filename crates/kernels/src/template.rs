@@ -26,6 +26,7 @@ const MODULES: &[(&str, &str)] = &[
     ("qparams", include_str!("../wgsl/qparams.wgsl")),
     ("quantised_rows", include_str!("../wgsl/quantised_rows.wgsl")),
     ("reduce", include_str!("../wgsl/reduce.wgsl")),
+    #[cfg(feature = "sdpa-fd")]
     ("splits", include_str!("../wgsl/splits.wgsl")),
 ];
 

@@ -2,9 +2,10 @@
 
 use etwgpu_graph::DType::F32;
 use etwgpu_graph::ValueId;
+use etwgpu_kernels::LowerOptions;
 use etwgpu_kernels::cases::{self, Arg, Builder, Case};
+use etwgpu_kernels::passes::{self, PassOptions};
 use etwgpu_kernels::storage::{Kind, Storage};
-use etwgpu_kernels::{LowerOptions, passes};
 use etwgpu_record::Caps;
 use etwgpu_testkit::{compare, lower, reference as expected};
 
@@ -73,7 +74,7 @@ fn passes_keep_results() {
     all.push(prepacked());
     for case in all {
         let mut after = case.clone();
-        passes::run(&mut after.graph);
+        passes::run(&mut after.graph, &PassOptions::default());
         let (want, got) = (expected(&case).0, expected(&after).0);
         for (g, w) in got.iter().zip(&want) {
             compare(g, w).unwrap_or_else(|e| panic!("{}: {e}", case.name));
@@ -85,7 +86,7 @@ fn passes_keep_results() {
 #[test]
 fn prepacking_leaves_states_apart_and_no_work() {
     let mut case = prepacked();
-    passes::run(&mut case.graph);
+    passes::run(&mut case.graph, &PassOptions::default());
     let lowered =
         lower(&case, &case.live().unwrap(), &Caps::webgpu_floor(), &LowerOptions::default()).unwrap();
     assert_eq!(case.graph.nodes.len(), 2);

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use etwgpu_kernels::passes::PassOptions;
 use etwgpu_record::Precision;
 
 use crate::status::Error;
@@ -55,6 +56,13 @@ pub const KNOBS: &[Knob] = &[
         default: "default",
         doc: "`default` lets large matrix products round their operands to f16 where the GPU has cooperative \
               matrices; `strict` keeps everything in f32.",
+    },
+    Knob {
+        key: "enable_f16_kv_cache",
+        env: "ETWGPU_ENABLE_F16_KV_CACHE",
+        default: "0",
+        doc: "1 stores key-value caches that live in the delegate as f16, in half the memory; a cache that the host or \
+              another operator reads stays as it is. Needs f16 in shaders.",
     },
     Knob {
         key: "checked_shaders",
@@ -157,6 +165,11 @@ impl Knobs {
             "default" => Ok(Precision::Default),
             other => Err(Error::Setting(format!("precision `{other}`; there are strict, default"))),
         }
+    }
+
+    /// What the settings ask of the rewrites of the graph.
+    pub fn passes(&self) -> PassOptions {
+        PassOptions { f16_kv_cache: self.is_on("enable_f16_kv_cache") }
     }
 
     /// Comma-separated values.

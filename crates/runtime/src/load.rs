@@ -4,8 +4,9 @@ use etwgpu_graph::{Graph, Value, ValueId, decode, parse};
 use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::Planner;
+use etwgpu_kernels::passes::{self, PassOptions};
 use etwgpu_kernels::storage::Storage;
-use etwgpu_kernels::{Live, LowerOptions, passes};
+use etwgpu_kernels::{Live, LowerOptions};
 use etwgpu_record::Caps;
 
 use crate::status::Error;
@@ -20,12 +21,24 @@ pub struct Model {
     pub groups: Groups,
     /// Every tensor at its bound; integers as they follow from that.
     pub bound: Live,
+    /// What the passes say of their work.
+    pub notes: Vec<String>,
 }
 
 impl Model {
     /// What lowering takes, for a device and a caller's choices.
     pub fn planner<'a>(&'a self, caps: &'a Caps, options: &'a LowerOptions) -> Planner<'a> {
         Planner { graph: &self.graph, storage: &self.storage, groups: &self.groups, caps, options }
+    }
+
+    /// Refuses a device that lacks what the passes were asked for.
+    pub fn check_device(&self, caps: &Caps) -> Result<(), Error> {
+        let stored_otherwise = self.graph.constants.iter().any(|constant| constant.stored.is_some());
+        if stored_otherwise && !caps.f16 {
+            let why = format!("enable_f16_kv_cache needs f16 in shaders, which {} lacks", caps.name);
+            return Err(Error::Setting(why));
+        }
+        Ok(())
     }
 
     /// Inputs that reach the indices of an embedding unchanged, with the rows of its table.
@@ -59,13 +72,13 @@ fn check_sizes(graph: &Graph) -> Result<(), Error> {
 }
 
 /// Parses, decodes, runs the passes and checks every operator at its declared sizes.
-pub fn analyse(processed: &[u8]) -> Result<Model, Error> {
+pub fn analyse(processed: &[u8], options: &PassOptions) -> Result<Model, Error> {
     let mut graph = decode(&parse(processed)?)?;
     check_sizes(&graph)?;
-    passes::run(&mut graph);
+    let notes = passes::run(&mut graph, options);
     let mut bound = Live::at_bound(&graph);
     propagate(&graph, &mut bound, Dirty::all(&graph), &mut Journal::default()).map_err(Error::Declared)?;
     let storage = Storage::of(&graph);
     let groups = Groups::of(&graph, &storage);
-    Ok(Model { graph, storage, groups, bound })
+    Ok(Model { graph, storage, groups, bound, notes })
 }

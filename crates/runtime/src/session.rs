@@ -86,9 +86,10 @@ struct Plan {
 impl Session {
     /// Builds a delegate from its processed bytes and uploads its constants.
     pub fn load(processed: &[u8], knobs: &Knobs, source: &mut dyn WeightSource) -> Result<Self, Error> {
-        let model = analyse(processed)?;
+        let model = analyse(processed, &knobs.passes())?;
         let gpu = device::gpu(knobs)?;
         let caps = Caps { precision: knobs.precision()?, ..gpu.caps().clone() };
+        model.check_device(&caps)?;
         let options = LowerOptions {
             prefer: knobs.list("prefer_routes"),
             avoid: knobs.list("avoid_routes"),
@@ -109,6 +110,7 @@ impl Session {
             weights as f64 / 1e6,
             states as f64 / 1e6
         );
+        model.notes.iter().for_each(|note| log::info!("{note}"));
         Ok(Self {
             live: model.bound.clone(),
             inputs: Inputs::of(&model),

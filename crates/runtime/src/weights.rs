@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use etwgpu_engine::{Buffer, EngineError, Gpu};
-use etwgpu_graph::{ConstantId, Graph, ValueId, WeightSource, with_constant};
+use etwgpu_graph::{ConstantId, Graph, Tensor, ValueId, WeightSource, with_constant};
 use etwgpu_record::{BufferDesc, Recording, WeightKey, WeightLayout};
+use half::f16;
 
 use crate::status::Error;
 
@@ -43,8 +44,12 @@ impl Resident {
                     let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
                     let constant =
                         constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
+                    let stored = graph.constants[constant.index()].stored;
                     let (bytes, _) = constant_bytes(graph, constant);
-                    upload(gpu, graph, section, constant, bytes, source, |b| gpu.upload(&buffer, b))?;
+                    upload(gpu, graph, section, constant, bytes, source, |b| match stored {
+                        None => gpu.upload(&buffer, b),
+                        Some(_) => gpu.upload(&buffer, &halves(b)),
+                    })?;
                     resident.states.insert(value, buffer);
                 }
                 _ => {}
@@ -69,16 +74,18 @@ impl Resident {
     }
 }
 
-/// Bytes and element size of the largest tensor that a constant initialises.
+/// Bytes and element size, as they are stored, of the largest tensor that a constant initialises.
 fn constant_bytes(graph: &Graph, constant: ConstantId) -> (u64, u64) {
     let source = &graph.constants[constant.index()].source;
+    let element = |t: &Tensor, c: ConstantId| graph.constants[c.index()].stored.unwrap_or(t.dtype).size();
     let tensors = graph.values.iter().filter_map(|v| match v {
         etwgpu_graph::Value::Tensor(t) => Some(t),
         _ => None,
     });
     tensors
-        .filter(|t| t.constant.is_some_and(|c| graph.constants[c.index()].source == *source))
-        .map(|t| (t.dims.iter().map(|&d| u64::from(d)).product::<u64>() * t.dtype.size(), t.dtype.size()))
+        .filter_map(|t| t.constant.map(|c| (t, c)))
+        .filter(|(_, c)| graph.constants[c.index()].source == *source)
+        .map(|(t, c)| (t.dims.iter().map(|&d| u64::from(d)).product::<u64>() * element(t, c), element(t, c)))
         .max()
         .unwrap_or((0, 1))
 }
@@ -95,6 +102,12 @@ fn upload(
     let _ = gpu;
     with_constant(graph, section, constant, need, source, put)??;
     Ok(())
+}
+
+/// Single-precision elements rounded to halves: the only conversion that passes ask for.
+fn halves(singles: &[u8]) -> Vec<u8> {
+    let half = |s: &[u8]| f16::from_f32(f32::from_le_bytes([s[0], s[1], s[2], s[3]])).to_le_bytes();
+    singles.chunks_exact(4).flat_map(half).collect()
 }
 
 /// A row-major matrix stored column by column; blocks keep both sides in cache.

@@ -10,7 +10,7 @@ use etwgpu_kernels::{Live, Lowered};
 use etwgpu_record::{BufferDesc, BufferId, OutputCopy, Recording, WeightLayout};
 
 /// Byte that fills whatever no one wrote: NaN in every float type, -1 in integers.
-const POISON: u8 = 0xff;
+pub const POISON: u8 = 0xff;
 
 /// Poisoned bytes behind each buffer, which no kernel may touch.
 const GUARD: u64 = 256;
@@ -31,10 +31,26 @@ pub fn open() -> Arc<Gpu> {
 ///
 /// Buffers hold NaNs wherever neither the host nor a kernel wrote, and no kernel may write behind a buffer's end.
 pub fn run(gpu: &Gpu, case: &Case, live: &Live, lowered: &Lowered) -> Result<Vec<Array>, String> {
+    let read = run_and_read(gpu, case, &lowered.recording)?;
+    let outputs = lowered.recording.outputs.iter().zip(&read);
+    Ok(outputs.map(|(copy, bytes)| output(case, live, copy, bytes)).collect())
+}
+
+/// Runs a recording of a case and reads every buffer of it; what nothing wrote is [`POISON`].
+pub fn run_buffers(gpu: &Gpu, case: &Case, recording: &Recording) -> Result<Vec<Vec<u8>>, String> {
+    let mut read = run_and_read(gpu, case, recording)?.split_off(recording.outputs.len());
+    for (bytes, desc) in read.iter_mut().zip(&recording.buffers) {
+        bytes.truncate(desc.size() as usize);
+    }
+    Ok(read)
+}
+
+/// The outputs of a recording, then all of its buffers with their guards.
+fn run_and_read(gpu: &Gpu, case: &Case, original: &Recording) -> Result<Vec<Vec<u8>>, String> {
     let fail = |error: EngineError| format!("engine: {error}");
-    let recording = guarded(&lowered.recording);
+    let recording = guarded(original);
     let mut buffers = Vec::new();
-    for desc in &lowered.recording.buffers {
+    for desc in &original.buffers {
         let buffer = gpu.create_buffer("test", desc.size() + GUARD).map_err(fail)?;
         gpu.upload(&buffer, &contents(case, desc)).map_err(fail)?;
         buffers.push(buffer);
@@ -50,10 +66,8 @@ pub fn run(gpu: &Gpu, case: &Case, live: &Live, lowered: &Lowered) -> Result<Vec
         Ok(())
     };
     prepared.run(gpu, &[], &mut sink, &mut Trace::off()).map_err(fail)?;
-    let outputs = lowered.recording.outputs.len();
-    check_guards(&lowered.recording, &read[outputs..])?;
-    let outputs = lowered.recording.outputs.iter().zip(&read);
-    Ok(outputs.map(|(copy, bytes)| output(case, live, copy, bytes)).collect())
+    check_guards(original, &read[original.outputs.len()..])?;
+    Ok(read)
 }
 
 /// The recording with every buffer supplied by the test, bound and read back with its guard.

@@ -13,7 +13,7 @@ use etwgpu_kernels::storage::Storage;
 use etwgpu_kernels::{Live, LowerError, LowerOptions, Lowered, lower::Planner};
 use etwgpu_record::Caps;
 
-pub use gpu::{open, run};
+pub use gpu::{POISON, open, run, run_buffers};
 pub use tolerance::{Tolerance, compare, compare_rounded, compare_within};
 
 /// Plans a case at its live sizes.

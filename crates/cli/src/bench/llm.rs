@@ -49,7 +49,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let session = Session::load(delegate.processed, &knobs, &mut &program)?;
     let load = started.elapsed().as_secs_f64();
     println!("load {load:.3} s");
-    let mut decoder = Decoder::new(session, &analyse(delegate.processed)?)?;
+    let mut decoder = Decoder::new(session, &analyse(delegate.processed, &knobs.passes())?)?;
     let mut prefill = Vec::new();
     for &length in &options.prefill {
         if let Some(figures) = decoder.prefill(length, options.profile)? {

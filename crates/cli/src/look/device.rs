@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use etwgpu_kernels::LowerOptions;
+use etwgpu_kernels::passes::PassOptions;
 use etwgpu_record::Caps;
 use etwgpu_runtime::{Knobs, gpu};
 
@@ -14,6 +15,8 @@ pub struct Device {
     pub caps: Caps,
     /// Routes that the settings ask for.
     pub options: LowerOptions,
+    /// Rewrites that the settings ask for.
+    pub passes: PassOptions,
 }
 
 impl Device {
@@ -32,7 +35,7 @@ impl Device {
             avoid: knobs.list("avoid_routes"),
             keep_values: false,
         };
-        Ok(Self { caps, options })
+        Ok(Self { caps, options, passes: knobs.passes() })
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use etwgpu_graph::{Blob, Graph, Value, decode, dump as graph_text, parse};
 use etwgpu_kernels::{Live, lower};
-use etwgpu_runtime::analyse;
+use etwgpu_runtime::{Knobs, analyse};
 use etwgpu_schema::vk_graph;
 
 use super::device::Device;
@@ -75,8 +75,9 @@ fn stages(target: &Target, chosen: &Chosen<'_, '_>, last: Stage, out: &mut Strin
     if last == Stage::Decode {
         return Ok(());
     }
+    let wanted = Knobs::resolve(&chosen.delegate.compile_specs, &[]).passes();
     out.push_str("-- passes\n");
-    for pass in passes::run(&mut graph) {
+    for pass in passes::run(&mut graph, &wanted) {
         out.push_str(&pass.text());
     }
     out.push_str(&graph_text(&graph));
@@ -114,9 +115,10 @@ fn headers(processed: &[u8], blob: &Blob<'_>, out: &mut String) -> Result<()> {
 }
 
 fn recording(target: &Target, chosen: &Chosen<'_, '_>, out: &mut String) -> Result<()> {
-    let model = analyse(chosen.delegate.processed)?;
+    let Device { caps, options, passes: wanted } = Device::choose(target.caps.as_ref(), chosen.delegate)?;
+    let model = analyse(chosen.delegate.processed, &wanted)?;
+    model.check_device(&caps)?;
     let live = sizes::live(&model, &target.sizes)?;
-    let Device { caps, options } = Device::choose(target.caps.as_ref(), chosen.delegate)?;
     let _ = writeln!(out, "for {}", caps.name);
     out.push_str(&live_values(&model.graph, &live));
     let lowered = lower(&model.planner(&caps, &options), &live)?;

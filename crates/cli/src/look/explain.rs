@@ -113,10 +113,11 @@ pub(super) fn explain(target: &Target, as_json: bool, out: &mut String) -> Resul
 
 /// Plans a delegate and says why the plan is what it is.
 pub fn report(delegate: &Delegate<'_>, device: &Device, sizes: &Sizes) -> Result<Report> {
-    let passes = passes::of(delegate.processed)?;
-    let model = analyse(delegate.processed)?;
+    let Device { caps, options, passes: wanted } = device;
+    let passes = passes::of(delegate.processed, wanted)?;
+    let model = analyse(delegate.processed, wanted)?;
+    model.check_device(caps)?;
     let live = sizes::live(&model, sizes)?;
-    let Device { caps, options } = device;
     let lowered = lower(&model.planner(caps, options), &live)?;
     let steps = (0..model.graph.nodes.len()).map(|index| step(&model, &live, &lowered, index));
     Ok(Report {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use etwgpu_graph::{Graph, decode, parse};
 use etwgpu_kernels::Lowered;
 use etwgpu_kernels::fuse::Groups;
-use etwgpu_kernels::passes::{PASSES, Pass};
+use etwgpu_kernels::passes::{PASSES, Pass, PassOptions};
 use serde::Serialize;
 
 /// What one rewrite did.
@@ -18,6 +18,9 @@ pub struct PassReport {
     pub nodes_before: usize,
     /// Nodes after.
     pub nodes_after: usize,
+    /// What it says of its work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What became of a group of nodes that one kernel might run together.
@@ -33,7 +36,9 @@ pub struct FusionReport {
 
 impl PassReport {
     pub(super) fn text(&self) -> String {
-        format!("{}: {} nodes became {}\n", self.name, self.nodes_before, self.nodes_after)
+        let mut text = format!("{}: {} nodes became {}\n", self.name, self.nodes_before, self.nodes_after);
+        self.notes.iter().for_each(|note| text += &format!("  {note}\n"));
+        text
     }
 }
 
@@ -50,19 +55,19 @@ impl FusionReport {
     }
 }
 
-/// Runs every rewrite in order.
-pub(super) fn run(graph: &mut Graph) -> Vec<PassReport> {
+/// Runs every rewrite that is wanted, in order.
+pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Vec<PassReport> {
     let report = |pass: &Pass| {
         let nodes_before = graph.nodes.len();
-        (pass.run)(graph);
-        PassReport { name: pass.name, nodes_before, nodes_after: graph.nodes.len() }
+        let notes = (pass.run)(graph);
+        PassReport { name: pass.name, nodes_before, nodes_after: graph.nodes.len(), notes }
     };
-    PASSES.iter().map(report).collect()
+    PASSES.iter().filter(|pass| (pass.wanted)(options)).map(report).collect()
 }
 
 /// What the rewrites do to a delegate.
-pub(super) fn of(processed: &[u8]) -> Result<Vec<PassReport>> {
-    Ok(run(&mut decode(&parse(processed)?)?))
+pub(super) fn of(processed: &[u8], options: &PassOptions) -> Result<Vec<PassReport>> {
+    Ok(run(&mut decode(&parse(processed)?)?, options))
 }
 
 /// The groups found in a graph, in order, and those that were found but cannot be used.

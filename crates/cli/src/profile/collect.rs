@@ -28,10 +28,10 @@ pub fn measure(options: &Options) -> Result<Measurement> {
     let pte = target.open()?;
     let program = pte.program()?;
     let chosen = target.choose_one(&program)?;
-    let model = analyse(chosen.delegate.processed)?;
+    let knobs = Knobs::resolve(&chosen.delegate.compile_specs, &[]);
+    let model = analyse(chosen.delegate.processed, &knobs.passes())?;
     let live = live(&model, &options.sizes())?;
     let arguments = Arguments::new(&model.graph, synthesise(&model, &live)?);
-    let knobs = Knobs::resolve(&chosen.delegate.compile_specs, &[]);
     let gpu = gpu(&knobs)?;
     if !gpu.caps().timestamps {
         anyhow::bail!("{} has no timestamps; nothing can be timed", gpu.caps().name);

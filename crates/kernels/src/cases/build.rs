@@ -122,7 +122,7 @@ impl Builder {
     pub fn constant(&mut self, dtype: DType, dims: &[u32], values: Vec<f64>) -> ValueId {
         let number = self.case.constants.len() as u32;
         let source = ConstantSource::Named(format!("constant {number}"));
-        self.case.graph.constants.push(Constant { source });
+        self.case.graph.constants.push(Constant { source, stored: None });
         self.case.constants.push(Array::new(dtype, dims, values));
         self.tensor(dtype, dims, Some(ConstantId(number)))
     }

@@ -5,7 +5,7 @@ use etwgpu_graph::{Graph, Value};
 /// Turns the output of each prepack into a constant with the same initial bytes, and drops the node.
 ///
 /// Two prepacks of one constant stay two values: a mutated cache must not share storage with another one.
-pub(super) fn fold(graph: &mut Graph) {
+pub(super) fn fold(graph: &mut Graph) -> Vec<String> {
     let nodes = std::mem::take(&mut graph.nodes);
     for node in nodes {
         let constant = match (node.op.as_str(), node.args.first()) {
@@ -17,4 +17,5 @@ pub(super) fn fold(graph: &mut Graph) {
             _ => graph.nodes.push(node),
         }
     }
+    Vec::new()
 }

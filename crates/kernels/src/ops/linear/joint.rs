@@ -151,7 +151,9 @@ impl Joint {
         let of_segment = |s: &Segment| {
             s.scales.dtype == DType::F16 || s.bias.as_ref().is_some_and(|b| b.dtype == DType::F16)
         };
-        dynamic || self.x.dtype == DType::F16 || self.segments.iter().any(of_segment)
+        let caches =
+            matches!(&self.epilogue, Epilogue::RopeCache(rope) if rope.key_cache.dtype == DType::F16);
+        dynamic || caches || self.x.dtype == DType::F16 || self.segments.iter().any(of_segment)
     }
 
     /// Storage buffers that a launch of all of it binds.

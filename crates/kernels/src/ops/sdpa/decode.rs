@@ -36,8 +36,12 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     if problem.head_dim > MAX_HEAD_DIM {
         return Err(format!("head dimension {} above {MAX_HEAD_DIM}", problem.head_dim).into());
     }
-    require(problem.group() <= MAX_GROUP, "more than 16 query heads a key head")?;
-    require(caps.max_invocations >= WG, "fewer than 128 invocations")?;
+    if problem.group() > MAX_GROUP {
+        return Err(format!("{} query heads a key head, above {MAX_GROUP}", problem.group()).into());
+    }
+    if caps.max_invocations < WG {
+        return Err(format!("{} invocations, below {WG}", caps.max_invocations).into());
+    }
     require(merge_memory(problem) <= caps.max_workgroup_memory, "partial sums exceed workgroup memory")
 }
 

@@ -6,6 +6,7 @@ pub mod cases;
 pub mod reference;
 
 mod cache;
+#[cfg(feature = "sdpa-fd")]
 mod decode;
 mod flash;
 mod flash_coop;
@@ -77,6 +78,7 @@ pub const UPDATE_CACHE: OpDef = OpDef {
 
 /// Ways to attend, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[
+    #[cfg(feature = "sdpa-fd")]
     Route { name: "sdpa.flash_decoding", fits: decode::fits, record: decode::record },
     Route { name: "sdpa.flash_coop", fits: flash_coop::fits, record: flash_coop::record },
     Route { name: "sdpa.flash", fits: flash::fits, record: flash::record },

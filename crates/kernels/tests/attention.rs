@@ -1,0 +1,140 @@
+//! Attention beyond its cases: tiles that are skipped, head dimensions, plans of fixed and of live sizes.
+
+use etwgpu_graph::DType::F32;
+use etwgpu_kernels::cases::{Arg, Builder, Case};
+use etwgpu_kernels::reference::Array;
+use etwgpu_kernels::{LowerOptions, Lowered, OpError};
+use etwgpu_record::{Caps, Dispatch};
+use etwgpu_testkit::{POISON, lower, open, run_buffers, taken};
+
+const HEADS: u32 = 3;
+
+/// Queries and keys of a tile, by definition of the count.
+const TILE: usize = 4;
+
+/// In the graph, or passed by the host.
+#[derive(Clone, Copy, Debug)]
+enum Position {
+    Fixed(i64),
+    Live(i64),
+}
+
+/// `seq` rows of at most `bound` at `position` into a cache of `capacity`, three heads of `width`.
+fn attend(seq: u32, bound: u32, position: Position, capacity: u32, width: u32) -> Case {
+    let mut b = Builder::new(format!("{seq} of {bound} at {position:?} in {capacity} by {width}"));
+    let [q, k, v] = [(); 3].map(|()| {
+        let values = b.random.signed((seq * HEADS * width) as usize, 1.0);
+        b.input_below(&[1, bound, HEADS, width], Array::new(F32, &[1, seq, HEADS, width], values))
+    });
+    let caches = [(); 2].map(|()| {
+        let values = b.random.signed((capacity * HEADS * width) as usize, 1.0);
+        b.constant(F32, &[1, capacity, HEADS, width], values)
+    });
+    let position = match position {
+        Position::Fixed(value) => Arg::Int(value),
+        Position::Live(value) => b.integer(value).into(),
+    };
+    let out = b.result(F32, &[1, bound, HEADS, width]);
+    let args = [q, k, v, caches[0], caches[1]].map(Arg::Id).into_iter();
+    let rest = [position, Arg::Int(1), Arg::None, Arg::Float(0.0), Arg::Bool(true), Arg::None];
+    b.node("sdpa_with_kv_cache.default", &args.chain(rest).collect::<Vec<_>>(), &[out]);
+    b.finish(&[out])
+}
+
+fn plan(case: &Case, caps: &Caps, route: &str) -> Lowered {
+    let options = LowerOptions { prefer: vec![route.into()], ..LowerOptions::default() };
+    let lowered = lower(case, &case.live().unwrap(), caps, &options).unwrap();
+    assert!(route.is_empty() || taken(&lowered).contains(&route), "{}: {:?}", case.name, taken(&lowered));
+    lowered
+}
+
+/// Tiles of scores, and those of them that the device left as they were, of one head.
+fn skipped_tiles(seq: u32, position: u32) -> (usize, usize) {
+    let gpu = open();
+    let case = attend(seq, seq, Position::Fixed(position.into()), position + seq, 8);
+    let mut recording = plan(&case, gpu.caps(), "sdpa.materialized").recording;
+    let at = recording.dispatches.iter().position(|d| d.shader.label == "sdpa_scores").unwrap();
+    recording.dispatches.truncate(at + 1);
+    let scores = recording.dispatches[at].bindings[2].buffer;
+    let bytes = run_buffers(&gpu, &case, &recording).unwrap().swap_remove(scores.index());
+    // Rows and columns are padded to whole tiles.
+    let (rows, columns) = (seq.div_ceil(4) as usize, (position + seq).div_ceil(4) as usize);
+    let row_bytes = columns * TILE * 4;
+    assert!(bytes.len() >= HEADS as usize * rows * TILE * row_bytes);
+    let mut skipped = 0;
+    for tile in 0..HEADS as usize * rows * columns {
+        let (row, column) = (tile / columns * TILE, tile % columns);
+        let starts = (row..row + TILE).map(|r| r * row_bytes + column * TILE * 4);
+        let written: Vec<bool> =
+            starts.flat_map(|start| &bytes[start..start + TILE * 4]).map(|&b| b != POISON).collect();
+        // A score may have a byte of all ones, but no whole tile of such.
+        skipped += usize::from(written.iter().all(|w| !w));
+    }
+    assert_eq!(skipped % HEADS as usize, 0, "heads differ");
+    (rows * columns, skipped / HEADS as usize)
+}
+
+#[test]
+fn tiles_above_the_diagonal_are_skipped_on_the_device() {
+    assert_eq!(skipped_tiles(128, 0), (1024, 496));
+    // A tile is needed where its first key is at or before its last query.
+    for (seq, position) in [(128, 4), (130, 0), (37, 57), (5, 2), (1, 9)] {
+        let (queries, keys) = ((0..seq).step_by(TILE), (0..position + seq).step_by(TILE));
+        let hidden = |s: u32, c: u32| c > position + (s + TILE as u32 - 1).min(seq - 1);
+        let expected = queries.flat_map(|s| keys.clone().map(move |c| (s, c))).filter(|&(s, c)| hidden(s, c));
+        assert_eq!(skipped_tiles(seq, position).1, expected.count(), "{seq} at {position}");
+    }
+}
+
+#[test]
+fn head_dimensions_that_are_no_multiples_of_four_are_refused_at_load() {
+    for width in [1, 2, 6, 30, 127, 255] {
+        let error = attend(2, 2, Position::Fixed(0), 8, width).live().map(|_| ()).unwrap_err().error;
+        let want = format!("head dimension {width}; it must be a multiple of 4");
+        assert!(matches!(&error, OpError::Unsupported(text) if *text == want), "{error}");
+    }
+}
+
+/// Splits serve heads up to 256, larger ones go elsewhere instead of failing; the limit is named from its one place.
+#[test]
+#[cfg(feature = "sdpa-fd")]
+fn large_heads_decode_on_other_routes() {
+    for caps in Caps::presets().into_iter().filter(|caps| caps.max_invocations >= 256) {
+        let routes = |width| {
+            let case = attend(1, 1, Position::Fixed(7), 8, width);
+            lower(&case, &case.live().unwrap(), &caps, &LowerOptions::default()).unwrap()
+        };
+        assert_eq!(taken(&routes(256)), ["sdpa.flash_decoding"], "{}", caps.name);
+        let large = routes(260);
+        assert_eq!(taken(&large), ["sdpa.materialized"], "{}", caps.name);
+        let why = large.plans[0].considered[0].refusal.as_ref().unwrap();
+        assert_eq!(why, "head dimension 260 above 256");
+    }
+}
+
+/// Whether two launches differ only in which words follow integers.
+fn same(a: &Dispatch, b: &Dispatch) -> bool {
+    let sizes = |d: &Dispatch| d.bindings.iter().map(|b| (b.offset, b.size)).collect::<Vec<_>>();
+    a.shader == b.shader && a.params == b.params && a.grid == b.grid && sizes(a) == sizes(b)
+}
+
+#[test]
+fn static_graphs_record_as_if_nothing_were_live() {
+    let caps = Caps::h200();
+    let routes: Vec<&str> = etwgpu_kernels::ops::sdpa::ROUTES.iter().map(|route| route.name).collect();
+    for (seq, position) in [(1, 0), (1, 37), (1, 100), (37, 20), (128, 0)] {
+        let still = attend(seq, seq, Position::Fixed(position), 160, 64);
+        let moving = attend(seq, 128, Position::Live(position), 160, 64);
+        for route in &routes {
+            let options = LowerOptions { prefer: vec![(*route).into()], ..LowerOptions::default() };
+            let plan = |case: &Case| lower(case, &case.live().unwrap(), &caps, &options).unwrap();
+            let (a, b) = (plan(&still), plan(&moving));
+            assert_eq!(a, plan(&still), "the same twice");
+            assert!(a.recording.dispatches.iter().all(|d| d.live_params.is_empty()));
+            assert!(b.recording.dispatches.iter().all(|d| !d.live_params.is_empty()));
+            let (a, b) = (&a.recording.dispatches, &b.recording.dispatches);
+            let same = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b));
+            assert!(same, "{seq} at {position}, {route}");
+        }
+    }
+}

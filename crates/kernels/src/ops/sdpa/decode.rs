@@ -12,7 +12,10 @@ use crate::lower::{Launch, Lower};
 use crate::route::{Refusal, require};
 use crate::template::Template;
 
-/// Invocations of a workgroup.
+/// Invocations of a workgroup, the most that fit: more keys of a split are then under way at once.
+const WORKGROUPS: [u32; 2] = [256, WG];
+
+/// Fewest invocations of a workgroup.
 const WG: u32 = 128;
 
 /// The largest head dimension; a key's channels must fit in the workgroup's lanes.
@@ -21,14 +24,14 @@ pub(super) const MAX_HEAD_DIM: u32 = 256;
 /// Most query heads that share a key head; each costs registers.
 const MAX_GROUP: u32 = 16;
 
-/// Keys of a split at least: shorter ones cost more to merge than they save.
-const MIN_SPLIT: u32 = 32;
+/// Keys of a split at least: fewer keep more cores busy, which a short context needs most.
+const MIN_SPLIT: u32 = 16;
 
 /// Keys whose loads an invocation has under way at once.
 const AHEAD: u32 = 4;
 
 /// Workgroups that keep a large GPU busy.
-const BUSY: u32 = 512;
+const BUSY: u32 = 256;
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(problem.seq == 1, "more than one query")?;
@@ -42,75 +45,102 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     if caps.max_invocations < WG {
         return Err(format!("{} invocations, below {WG}", caps.max_invocations).into());
     }
-    require(merge_memory(problem) <= caps.max_workgroup_memory, "partial sums exceed workgroup memory")
+    require(
+        Layout::sized(problem, caps, WG).memory <= caps.max_workgroup_memory,
+        "partial sums exceed workgroup memory",
+    )
 }
 
-/// Lanes that share a key: its `vec4`s, rounded up to a power of two.
-fn lanes(problem: &Problem) -> u32 {
-    (problem.head_dim / 4).next_power_of_two()
+/// How a workgroup is shared out.
+struct Layout {
+    wg: u32,
+    /// Lanes that share a key: its `vec4`s, rounded up to a power of two.
+    lanes: u32,
+    /// Whether those lanes exchange by shuffles.
+    shuffles: bool,
+    /// Sets of keys that shuffles join.
+    joined: u32,
+    /// Bytes in which a workgroup joins its own keys.
+    memory: u32,
 }
 
-fn keys_at_once(problem: &Problem) -> u32 {
-    WG / lanes(problem)
-}
+impl Layout {
+    fn of(problem: &Problem, caps: &Caps) -> Self {
+        // A CPU runs the invocations of a workgroup one after another.
+        let fits = |&wg: &u32| {
+            let room = 2 * Self::sized(problem, caps, wg).memory <= caps.max_workgroup_memory;
+            wg <= caps.max_invocations && room && !caps.is_cpu
+        };
+        Self::sized(problem, caps, WORKGROUPS.into_iter().find(fits).unwrap_or(WG))
+    }
 
-/// Most splits that are ever used: depends on heads and cache alone, so that scratch, bindings and grids never change.
-/// Each is a workgroup of every launch, at work or not, so there are no more than a full cache fills.
-fn max_splits(problem: &Problem) -> u32 {
-    let heads = problem.batch * problem.kv_heads;
-    let capacity = problem.keys.numel() / u64::from((heads * problem.head_dim).max(1));
-    let filled = capacity.div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
-    (BUSY / heads.max(1)).clamp(1, filled)
-}
+    fn sized(problem: &Problem, caps: &Caps, wg: u32) -> Self {
+        let lanes = (problem.head_dim / 4).next_power_of_two();
+        // A shuffle stays within a subgroup, so the lanes of a key must too.
+        let subgroup = caps.subgroups.map_or(0, |s| s.min);
+        let shuffles = subgroup >= lanes;
+        let joined = if shuffles { (subgroup / lanes).min(wg / lanes) } else { 1 };
+        let memory = wg / lanes / joined * problem.group() * (problem.head_dim + 2) * 4;
+        Self { wg, lanes, shuffles, joined, memory }
+    }
 
-/// Splits of the live context, as `splits.wgsl` has it.
-fn live_splits(problem: &Problem) -> u32 {
-    problem.context.div_ceil(MIN_SPLIT).clamp(1, max_splits(problem))
+    fn keys(&self) -> u32 {
+        self.wg / self.lanes
+    }
+
+    /// Most splits that are ever used: depends on heads and cache alone, so that scratch, bindings and grids never
+    /// change. Each is a workgroup of every launch, at work or not, so there are no more than a full cache fills.
+    fn max_splits(&self, problem: &Problem) -> u32 {
+        let heads = problem.batch * problem.kv_heads;
+        let capacity = problem.keys.numel() / u64::from((heads * problem.head_dim).max(1));
+        let filled = capacity.div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
+        (BUSY / heads.max(1)).clamp(1, filled)
+    }
+
+    /// Splits of the live context, as `splits.wgsl` has it.
+    fn live_splits(&self, problem: &Problem) -> u32 {
+        problem.context.div_ceil(MIN_SPLIT).clamp(1, self.max_splits(problem))
+    }
+
+    /// Whether the last workgroup of each head can join the parts: it saves a launch and a wait.
+    fn merges(&self, problem: &Problem, caps: &Caps) -> bool {
+        let parts = problem.group() * self.max_splits(problem) * 8;
+        caps.coherent
+            && caps.max_storage_buffers >= 7
+            && self.memory + parts + self.wg * 24 <= caps.max_workgroup_memory
+    }
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
     let heads = u64::from(problem.batch) * u64::from(problem.heads);
-    let parts = heads * u64::from(max_splits(problem));
-    let used = heads * u64::from(live_splits(problem));
+    let layout = Layout::of(problem, lower.caps());
+    let parts = heads * u64::from(layout.max_splits(problem));
+    let used = heads * u64::from(layout.live_splits(problem));
     let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
     let sums = sums.touching(used * u64::from(problem.head_dim) * 4);
     let states = lower.scratch(parts * 8).touching(used * 8);
-    if merges(problem, lower.caps()) {
-        return record_splits(lower, problem, vec![sums, states], true);
-    }
-    record_splits(lower, problem, vec![sums, states], false)?;
-    record_merge(lower, problem, sums, states)
-}
-
-/// Whether the last workgroup of each head can join the parts: it saves a launch and a wait.
-fn merges(problem: &Problem, caps: &Caps) -> bool {
-    let parts = problem.group() * max_splits(problem) * 8;
-    caps.coherent
-        && caps.max_storage_buffers >= 7
-        && merge_memory(problem) + parts + WG * 8 <= caps.max_workgroup_memory
-        && keys_at_once(problem) * problem.group() * problem.head_dim / 4 >= WG
-}
-
-/// Bytes in which a workgroup joins its own keys.
-fn merge_memory(problem: &Problem) -> u32 {
-    keys_at_once(problem) * problem.group() * (problem.head_dim + 2) * 4
+    let merges = layout.merges(problem, lower.caps());
+    record_splits(lower, problem, &layout, vec![sums, states], merges)?;
+    if merges { Ok(()) } else { record_merge(lower, problem, &layout, sums, states) }
 }
 
 fn record_splits(
     lower: &mut Lower<'_>,
     problem: &Problem,
+    layout: &Layout,
     parts: Vec<Binding>,
     merges: bool,
 ) -> Result<(), OpError> {
-    let lanes = lanes(problem);
-    // A shuffle stays within a subgroup, so the lanes of a key must too.
-    let shuffles = lower.caps().subgroups.is_some_and(|s| s.min >= lanes);
-    let shader = split_template(problem, "sdpa_split", include_str!("split.wgsl"))
-        .set("LANES", lanes)
-        .set("KEYS", WG / lanes)
+    let shader = split_template(problem, layout, layout.wg, "sdpa_split", include_str!("split.wgsl"))
+        .set("LANES", layout.lanes)
+        .set("KEYS", layout.keys())
+        .set("JOINED", layout.joined)
+        .set("SLOTS", layout.keys() / layout.joined)
+        .set("LANE_STEPS", layout.lanes.ilog2())
+        .set("JOIN_STEPS", layout.joined.ilog2())
         .set("AHEAD", AHEAD)
         .set("KV_HEADS", problem.kv_heads)
-        .flag("SUBGROUPS", shuffles)
+        .flag("SUBGROUPS", layout.shuffles)
         .flag("MERGES", merges)
         .shader();
     let mut bindings = vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower)];
@@ -120,20 +150,21 @@ fn record_splits(
         bindings.push(lower.counters(u64::from(problem.batch) * u64::from(problem.kv_heads)));
         bindings.push(lower.write(&out));
     }
-    let grid = [max_splits(problem), problem.kv_heads, problem.batch];
+    let grid = [layout.max_splits(problem), problem.kv_heads, problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }
 
 fn record_merge(
     lower: &mut Lower<'_>,
     problem: &Problem,
+    layout: &Layout,
     sums: Binding,
     states: Binding,
 ) -> Result<(), OpError> {
     let out = problem.out(lower)?;
-    let shader = split_template(problem, "sdpa_merge", include_str!("merge.wgsl"))
-        .set("LANES", lanes(problem))
-        .set("SLOTS", WG / lanes(problem))
+    let shader = split_template(problem, layout, WG, "sdpa_merge", include_str!("merge.wgsl"))
+        .set("LANES", layout.lanes)
+        .set("SLOTS", WG / layout.lanes)
         .shader();
     let read = |b: Binding| Binding { access: Access::Read, ..b };
     let bindings = vec![read(sums), read(states), lower.write(&out)];
@@ -142,7 +173,13 @@ fn record_merge(
 }
 
 /// Both kernels derive the number of splits from the live context.
-fn split_template(problem: &Problem, label: &'static str, text: &'static str) -> Template {
-    let template = problem.template(label, text).set("WG", WG);
-    template.set("MIN_SPLIT", MIN_SPLIT).set("MAX_SPLITS", max_splits(problem))
+fn split_template(
+    problem: &Problem,
+    layout: &Layout,
+    wg: u32,
+    label: &'static str,
+    text: &'static str,
+) -> Template {
+    let template = problem.template(label, text).set("WG", wg);
+    template.set("MIN_SPLIT", MIN_SPLIT).set("MAX_SPLITS", layout.max_splits(problem))
 }

@@ -20,8 +20,13 @@ var<workgroup> parts: array<vec2<f32>, GROUP * MAX_SPLITS>;
 @group(0) @binding(5) var<storage, read_write> states: array<vec2<f32>>;
 #endif
 
-var<workgroup> merged: array<vec4<f32>, KEYS * GROUP * QUADS>;
-var<workgroup> merged_state: array<vec2<f32>, KEYS * GROUP>;
+// Sums and states of SLOTS sets of keys; those within a subgroup are joined before.
+#ifdef MERGES
+var<workgroup> merged: array<vec4<f32>, max(SLOTS * GROUP * QUADS, WG)>;
+#else
+var<workgroup> merged: array<vec4<f32>, SLOTS * GROUP * QUADS>;
+#endif
+var<workgroup> merged_state: array<vec2<f32>, SLOTS * GROUP>;
 #ifndef SUBGROUPS
 var<workgroup> lane_part: array<f32, WG>;
 #endif
@@ -30,7 +35,9 @@ var<workgroup> lane_part: array<f32, WG>;
 fn lane_sum(value: f32, lid: u32) -> f32 {
 #ifdef SUBGROUPS
     var v = value;
-    for (var step = LANES / 2u; step > 0u; step /= 2u) { v += subgroupShuffleXor(v, step); }
+#for k LANE_STEPS
+    v += subgroupShuffleXor(v, LANES >> ({k}u + 1u));
+#end
     return v;
 #else
     lane_part[lid] = value;
@@ -53,17 +60,15 @@ fn main(ids: Ids) {
     let slot = ids.lid / LANES;
     let channel = min(lane, QUADS - 1u);
     let used = select(0.0, 1.0, lane < QUADS);
-    var query: array<vec4<f32>, GROUP>;
-    for (var g = 0u; g < GROUP; g++) {
-        query[g] = vec4<f32>(q[q_at(b, 0u, kv_head * GROUP + g) + channel]) * (p.scale * used);
-    }
+#for g GROUP
+    let query{g} = vec4<f32>(q[q_at(b, 0u, kv_head * GROUP + {g}u) + channel]) * (p.scale * used);
+    var highest{g} = HIDDEN;
+    var total{g} = 0.0;
+    var sum{g} = vec4(0.0);
+#end
     let first = split * split_len;
     let end = min(first + split_len, visible(0u));
     let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
-    var highest: array<f32, GROUP>;
-    var total: array<f32, GROUP>;
-    var sum: array<vec4<f32>, GROUP>;
-    for (var g = 0u; g < GROUP; g++) { highest[g] = HIDDEN; }
     // The trip count is the same for all invocations, as the barriers of lane_sum ask. Keys and values of AHEAD turns are
     // under way at once.
     let steps = (split_len + KEYS - 1u) / KEYS;
@@ -75,45 +80,69 @@ fn main(ids: Ids) {
         let k{j} = vec4<f32>(keys[at{j}]);
         let v{j} = vec4<f32>(values[at{j}]);
 #end
-        for (var g = 0u; g < GROUP; g++) {
-            var next = highest[g];
+#for g GROUP
+        {
+            var next = highest{g};
 #for j AHEAD
-            let score{j} = select(HIDDEN, lane_sum(dot(query[g], k{j}), ids.lid), seen{j});
+            let score{j} = select(HIDDEN, lane_sum(dot(query{g}, k{j}), ids.lid), seen{j});
             next = max(next, score{j});
 #end
-            let keep = exp(highest[g] - next);
-            highest[g] = next;
-            total[g] *= keep;
-            sum[g] *= keep;
+            let keep = exp(highest{g} - next);
+            highest{g} = next;
+            total{g} *= keep;
+            sum{g} *= keep;
 #for j AHEAD
             let weight{j} = select(0.0, exp(score{j} - next), seen{j});
-            total[g] += weight{j};
-            sum[g] += weight{j} * v{j};
+            total{g} += weight{j};
+            sum{g} += weight{j} * v{j};
 #end
         }
+#end
     }
-    for (var g = 0u; g < GROUP; g++) {
-        if lane < QUADS { merged[(slot * GROUP + g) * QUADS + lane] = sum[g]; }
-        if lane == 0u { merged_state[slot * GROUP + g] = vec2(highest[g], total[g]); }
+#for g GROUP
+#ifdef SUBGROUPS
+#for k JOIN_STEPS
+    {
+        let apart = LANES << {k}u;
+        let other = subgroupShuffleXor(highest{g}, apart);
+        let top = max(highest{g}, other);
+        let mine = exp(highest{g} - top);
+        let theirs = exp(other - top);
+        total{g} = total{g} * mine + subgroupShuffleXor(total{g}, apart) * theirs;
+        sum{g} = sum{g} * mine + subgroupShuffleXor(sum{g}, apart) * theirs;
+        highest{g} = top;
     }
+#end
+#endif
+    if slot % JOINED == 0u {
+        if lane < QUADS { merged[(slot / JOINED * GROUP + {g}u) * QUADS + lane] = sum{g}; }
+        if lane == 0u { merged_state[slot / JOINED * GROUP + {g}u] = vec2(highest{g}, total{g}); }
+    }
+#end
     workgroupBarrier();
     for (var i = ids.lid; i < GROUP * QUADS; i += WG) {
         let g = i / QUADS;
         var top = HIDDEN;
-        for (var s = 0u; s < KEYS; s++) { top = max(top, merged_state[s * GROUP + g].x); }
         var weight_sum = 0.0;
         var v = vec4(0.0);
-        for (var s = 0u; s < KEYS; s++) {
-            let state = merged_state[s * GROUP + g];
-            let scale = exp(state.x - top);
-            weight_sum += scale * state.y;
-            v += scale * merged[(s * GROUP + g) * QUADS + i % QUADS];
-        }
+#for s SLOTS
+        let state{s} = merged_state[{s}u * GROUP + g];
+        top = max(top, state{s}.x);
+#end
+#for s SLOTS
+        let scale{s} = exp(state{s}.x - top);
+        weight_sum += scale{s} * state{s}.y;
+        v += scale{s} * merged[({s}u * GROUP + g) * QUADS + i % QUADS];
+#end
+#ifdef MERGES
+        if split_count() == 1u { out[q_at(b, 0u, kv_head * GROUP + g) + i % QUADS] = elem4(v / weight_sum); }
+#endif
         let part = (b * p.heads + kv_head * GROUP + g) * MAX_SPLITS + split;
         sums[part * QUADS + i % QUADS] = v;
         if i % QUADS == 0u { states[part] = vec2(top, weight_sum); }
     }
 #ifdef MERGES
+    if split_count() == 1u { return; }
     // What this workgroup wrote must be seen before it counts as finished.
     storageBarrier();
     if ids.lid == 0u {
@@ -147,7 +176,11 @@ fn merge(b: u32, kv_head: u32, ids: Ids) {
         let g = min(i / QUADS, GROUP - 1u);
         let quad = i % QUADS;
         var top = HIDDEN;
-        for (var s = 0u; s < count; s++) { top = max(top, parts[g * count + s].x); }
+        for (var s = 0u; s < count; s += AT_ONCE) {
+#for j 4
+            top = max(top, parts[g * count + min(s + {j}u, count - 1u)].x);
+#end
+        }
         var total = 0.0;
         var v = vec4(0.0);
         for (var s = ids.lid / per_turn; s < count; s += SHARE * AT_ONCE) {

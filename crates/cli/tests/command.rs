@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::data;
+use common::{adapter, data};
 
 fn tool(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_etwgpu-tool")).args(arguments).output().unwrap()
@@ -41,4 +43,47 @@ fn info_without_a_fitting_adapter_says_so() {
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(value["error"].as_str().unwrap().contains("no such adapter"), "{value}");
     assert!(value["found"].is_array());
+}
+
+/// Runs the demo model in a process of its own that keeps compiled shaders in `folder`.
+fn bench_with_cache(folder: &Path) -> Output {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/adder.pte");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_etwgpu-tool"));
+    command.args(["bench", "llm", "--prefill", "3", "--context", "3", "--steps", "1"]).arg(model);
+    command
+        .env("ETWGPU_ADAPTER", adapter())
+        .env("ETWGPU_CACHE_DIR", folder)
+        .env("RUST_LOG", "etwgpu_engine=debug");
+    command.output().unwrap()
+}
+
+#[test]
+fn compiled_shaders_are_kept_where_asked_and_damage_does_no_harm() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cache-{}", std::process::id()));
+    let run = |what: &str| -> String {
+        let output = bench_with_cache(&folder);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{what}: {text}");
+        text
+    };
+    let log = run("first");
+    if log.contains("this device keeps no pipelines") {
+        return;
+    }
+    assert!(log.contains(": 0 bytes"), "{log}");
+    let files = || -> Vec<_> { fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let [file] = &files()[..] else { panic!("{:?}", files()) };
+    let stored = fs::read(file).unwrap();
+    let log = run("second");
+    assert!(log.contains(&format!(": {} bytes", stored.len() - 16)), "{log}");
+
+    let half = stored.len() / 2;
+    fs::write(file, &stored[..half]).unwrap();
+    assert!(run("damaged").contains("is damaged: ignored"));
+    assert!(fs::read(file).unwrap().len() > half, "it is replaced");
+
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "no folder").unwrap();
+    assert!(run("no folder").contains("cache_dir"));
+    fs::remove_file(&folder).unwrap();
 }

@@ -14,6 +14,7 @@ use etwgpu_cli::look::{Device, Report, Sizes, report};
 use etwgpu_cli::npy::Array;
 use etwgpu_cli::pte::Pte;
 use etwgpu_kernels::LowerOptions;
+use etwgpu_kernels::passes::PassOptions;
 use etwgpu_record::Caps;
 use etwgpu_runtime::{Knobs, RunStats, Session, analyse};
 
@@ -38,7 +39,7 @@ fn decode(model: &Path, caps: Caps) -> Report {
     let program = pte.program().unwrap();
     let sizes =
         Sizes { shapes: vec!["1x1".parse().unwrap()], values: vec![POSITION.to_string().parse().unwrap()] };
-    let device = Device { caps, options: LowerOptions::default() };
+    let device = Device { caps, options: LowerOptions::default(), passes: PassOptions::default() };
     report(&program.methods[0].delegates[0], &device, &sizes).unwrap()
 }
 
@@ -103,13 +104,14 @@ fn every_group_of_a_decoder_runs_fused() {
 }
 
 #[test]
-fn a_step_is_one_submission_and_two_uploads() {
+fn a_step_is_one_submission_and_two_uploads_of_shaders_that_are_compiled() {
     let pte = Pte::open(&repository().join("demo/adder.pte")).unwrap();
     let program = pte.program().unwrap();
     let delegate = &program.methods[0].delegates[0];
     let knobs = Knobs::resolve(&delegate.compile_specs, &[("adapter", &adapter())]);
-    let graph = analyse(delegate.processed).unwrap().graph;
+    let graph = analyse(delegate.processed, &knobs.passes()).unwrap().graph;
     let mut session = Session::load(delegate.processed, &knobs, &mut &program).unwrap();
+    let compiled = session.memory().pipelines;
     let mut step = |position: i64| -> RunStats {
         let long =
             |sizes: Vec<i32>, value: i64| Array { scalar_type: 4, sizes, bytes: value.to_le_bytes().into() };
@@ -125,4 +127,5 @@ fn a_step_is_one_submission_and_two_uploads() {
         let planned = decode(&repository().join("demo/adder.pte"), caps).totals.dispatches;
         assert_eq!(stats.dispatches, planned);
     }
+    assert_eq!(session.memory().pipelines, compiled, "the load compiled what a single token takes");
 }

@@ -34,7 +34,7 @@ impl Builder {
     pub(super) fn weight(&mut self, dtype: DType, dims: &[u32]) -> ValueId {
         let constant = ConstantId(self.graph.constants.len() as u32);
         let source = ConstantSource::Named(format!("weight {}", constant.0));
-        self.graph.constants.push(Constant { source });
+        self.graph.constants.push(Constant { source, stored: None });
         self.value(Tensor { dtype, dims: dims.iter().copied().collect(), constant: Some(constant) })
     }
 

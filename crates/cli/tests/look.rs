@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{TempProgram, data, delegate, look, program, shown};
+use common::{TempProgram, data, delegate, look, program, shown, snapshot};
 use etwgpu_cli::look::{Device, Sizes, report};
 use etwgpu_cli::pte::Pte;
 use etwgpu_kernels::LowerOptions;
@@ -15,23 +15,6 @@ use etwgpu_record::Caps;
 
 /// A linear layer over 17 rows.
 const MANY_ROWS: &str = "q4gsw_4w_pf17_bias";
-
-fn snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
-    if std::env::var_os("ETWGPU_UPDATE_SNAPSHOTS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = expected.lines().zip(text.lines()).position(|(a, b)| a != b);
-    let line = differs.unwrap_or(expected.lines().count().min(text.lines().count()));
-    assert!(
-        expected == text,
-        "{name} differs from line {}: expected {:?}, got {:?} (ETWGPU_UPDATE_SNAPSHOTS=1 accepts it)",
-        line + 1,
-        expected.lines().nth(line),
-        text.lines().nth(line)
-    );
-}
 
 #[test]
 fn dumps_of_every_stage() {

@@ -3,6 +3,7 @@
 //! [`Gpu`] is a device with its pipelines, [`Prepared`] a recording whose buffers, bind groups and pipelines exist.
 
 mod device;
+mod disk_cache;
 mod error;
 mod execute;
 mod memory;

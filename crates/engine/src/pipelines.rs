@@ -1,13 +1,16 @@
 //! Pipelines: compiled once per module and binding layout, in parallel, shared by all delegates.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use etwgpu_record::{Access, Dispatch};
 
 use crate::device::Gpu;
+use crate::disk_cache::DiskCache;
 use crate::error::EngineError;
 
 /// A compiled kernel and the layout of its bindings.
@@ -33,78 +36,124 @@ impl Key {
     }
 }
 
+/// A pipeline that some thread compiles or has compiled.
+type Slot = Arc<OnceLock<Result<Arc<Pipeline>, EngineError>>>;
+
 /// Every pipeline of a device.
 pub(crate) struct Pipelines {
     checked: bool,
-    ready: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    slots: Mutex<HashMap<Key, Slot>>,
+    disk: Mutex<Option<Arc<DiskCache>>>,
 }
 
 impl Pipelines {
     pub(crate) fn new(checked: bool) -> Self {
-        Self { checked, ready: Mutex::default() }
+        Self { checked, slots: Mutex::default(), disk: Mutex::default() }
     }
 
-    fn get(&self, key: &Key) -> Option<Arc<Pipeline>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    fn slot(&self, key: &Key) -> Slot {
+        lock(&self.slots).entry(key.clone()).or_default().clone()
     }
+
+    /// Lets a later caller try again.
+    fn forget(&self, key: &Key) {
+        lock(&self.slots).remove(key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gpu {
     /// Pipelines that were compiled on this device so far, for all delegates.
     pub fn pipeline_count(&self) -> usize {
-        self.pipelines.ready.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let slots = lock(&self.pipelines.slots);
+        slots.values().filter(|slot| matches!(slot.get(), Some(Ok(_)))).count()
+    }
+
+    /// Keeps compiled pipelines in a folder as well, from the next compilation on.
+    pub fn keep_pipelines_in(&self, folder: &Path) {
+        let mut disk = lock(&self.pipelines.disk);
+        if !disk.as_ref().is_some_and(|cache| cache.is_in(folder)) {
+            *disk = DiskCache::open(&self.device, folder).map(Arc::new);
+        }
+    }
+
+    /// Returns when pipelines that were compiled so far are on disk, if they are to be kept there.
+    pub fn finish_keeping_pipelines(&self) {
+        let disk = lock(&self.pipelines.disk).clone();
+        if let Some(cache) = disk {
+            cache.finish();
+        }
+    }
+
+    /// Compiles the pipelines of launches that will be prepared later.
+    pub fn compile<'a>(&self, dispatches: impl IntoIterator<Item = &'a Dispatch>) -> Result<(), EngineError> {
+        self.pipelines_of(dispatches).map(|_| ())
     }
 
     /// Pipelines of these launches, in order; compiles those that are missing on all cores, without holding a lock.
-    pub(crate) fn pipelines_of(&self, dispatches: &[Dispatch]) -> Result<Vec<Arc<Pipeline>>, EngineError> {
-        let keys: Vec<Key> = dispatches.iter().map(Key::of).collect();
-        let mut missing: Vec<(&Key, &'static str)> = Vec::new();
-        for (key, dispatch) in keys.iter().zip(dispatches) {
-            if self.pipelines.get(key).is_none() && !missing.iter().any(|(k, _)| *k == key) {
-                missing.push((key, dispatch.shader.label));
-            }
-        }
-        self.compile_all(&missing)?;
-        keys.iter()
-            .map(|key| {
-                self.pipelines.get(key).ok_or_else(|| EngineError::Validation("pipeline vanished".into()))
+    pub(crate) fn pipelines_of<'a>(
+        &self,
+        dispatches: impl IntoIterator<Item = &'a Dispatch>,
+    ) -> Result<Vec<Arc<Pipeline>>, EngineError> {
+        let wanted: Vec<(Key, Slot, &'static str)> = dispatches
+            .into_iter()
+            .map(|dispatch| {
+                let key = Key::of(dispatch);
+                let slot = self.pipelines.slot(&key);
+                (key, slot, dispatch.shader.label)
+            })
+            .collect();
+        let mut seen = HashSet::new();
+        let is_missing = |(_, slot, _): &&(Key, Slot, &'static str)| {
+            slot.get().is_none() && seen.insert(Arc::as_ptr(slot))
+        };
+        let missing: Vec<_> = wanted.iter().filter(is_missing).collect();
+        self.compile_all(&missing);
+        wanted
+            .iter()
+            .map(|(key, slot, label)| match slot.get() {
+                Some(Ok(pipeline)) => Ok(pipeline.clone()),
+                Some(Err(error)) => {
+                    self.pipelines.forget(key);
+                    Err(error.clone())
+                }
+                None => Err(EngineError::Validation(format!("shader {label}: the compiler panicked"))),
             })
             .collect()
     }
 
-    fn compile_all(&self, missing: &[(&Key, &'static str)]) -> Result<(), EngineError> {
+    /// Fills slots. Two callers may want the same one: the second waits for the first.
+    fn compile_all(&self, missing: &[&(Key, Slot, &'static str)]) {
         let workers = thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
         if workers == 0 {
-            return Ok(());
+            return;
         }
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let work = || -> Result<(), EngineError> {
-            while let Some((key, label)) =
-                missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-            {
-                let pipeline = Arc::new(self.compile(key, label)?);
-                self.pipelines
-                    .ready
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert((*key).clone(), pipeline);
+        let disk = lock(&self.pipelines.disk).clone();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((key, slot, label)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                slot.get_or_init(|| self.compile_one(key, label, disk.as_deref()).map(Arc::new));
             }
-            Ok(())
         };
         thread::scope(|scope| {
-            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            handles
-                .into_iter()
-                .map(|h| {
-                    h.join()
-                        .unwrap_or_else(|_| Err(EngineError::Validation("shader compiler panicked".into())))
-                })
-                .collect::<Result<Vec<()>, _>>()
-        })?;
-        Ok(())
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            // A thread that panicked leaves its slot empty, which the caller reports.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        });
+        if let Some(cache) = &disk {
+            cache.save();
+        }
     }
 
-    fn compile(&self, key: &Key, label: &'static str) -> Result<Pipeline, EngineError> {
+    fn compile_one(
+        &self,
+        key: &Key,
+        label: &'static str,
+        disk: Option<&DiskCache>,
+    ) -> Result<Pipeline, EngineError> {
         let started = Instant::now();
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let desc = wgpu::ShaderModuleDescriptor {
@@ -136,7 +185,7 @@ impl Gpu {
                 constants: &[],
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: disk.map(|disk| &disk.cache),
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(EngineError::Validation(format!("shader {label}: {error}")));

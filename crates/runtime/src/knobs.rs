@@ -4,6 +4,7 @@
 //! compile specs, which win over the default.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use etwgpu_kernels::passes::PassOptions;
@@ -69,6 +70,13 @@ pub const KNOBS: &[Knob] = &[
         env: "ETWGPU_CHECKED_SHADERS",
         default: "0",
         doc: "1 compiles shaders with bounds checks and loop bounds; slower, for finding faults.",
+    },
+    Knob {
+        key: "cache_dir",
+        env: "ETWGPU_CACHE_DIR",
+        default: "",
+        doc: "Folder for compiled shaders, so that later processes load faster; made when missing, nothing is kept when \
+              empty. Any number of processes may share one.",
     },
     Knob {
         key: "log",
@@ -170,6 +178,11 @@ impl Knobs {
     /// What the settings ask of the rewrites of the graph.
     pub fn passes(&self) -> PassOptions {
         PassOptions { f16_kv_cache: self.is_on("enable_f16_kv_cache") }
+    }
+
+    /// Value as a path, none when empty.
+    pub fn path(&self, key: &str) -> Option<&Path> {
+        Some(self.text(key)).filter(|text| !text.is_empty()).map(Path::new)
     }
 
     /// Comma-separated values.

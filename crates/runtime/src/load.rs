@@ -1,6 +1,7 @@
 //! From processed bytes to a checked graph: everything of a load that needs no GPU.
 
 use etwgpu_graph::{Graph, Value, ValueId, decode, parse};
+use etwgpu_kernels::args::NodeCx;
 use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::lower::Planner;
@@ -39,6 +40,25 @@ impl Model {
             return Err(Error::Setting(why));
         }
         Ok(())
+    }
+
+    /// Live sizes with every length that the program asks its inputs for at one, such as a single token of a decoder;
+    /// none when it asks for no length or refuses such inputs.
+    pub fn single(&self) -> Option<Live> {
+        let mut live = self.bound.clone();
+        let mut dirty = Dirty::none(&self.graph);
+        for (index, node) in self.graph.nodes.iter().enumerate().filter(|(_, n)| n.op == "sym_size.int") {
+            let cx = NodeCx { graph: &self.graph, live: &self.bound, index };
+            let (tensor, dim) = (cx.tensor(0).ok()?, cx.int(1).ok()?);
+            let dim = tensor.dim(dim).ok()?;
+            if self.graph.inputs.contains(&node.args[0]) {
+                *live.dims[tensor.id.index()].get_mut(dim)? = 1;
+                dirty.mark(tensor.id);
+            }
+        }
+        let has_length = dirty.any();
+        let propagated = propagate(&self.graph, &mut live, dirty, &mut Journal::default());
+        (has_length && propagated.is_ok()).then_some(live)
     }
 
     /// Inputs that reach the indices of an embedding unchanged, with the rows of its table.

@@ -1,6 +1,7 @@
 //! One loaded delegate, and its runs.
 
 use std::sync::{Arc, Once};
+use std::thread;
 
 use etwgpu_engine::{EngineError, Gpu, Patch, Phase, Prepared, RunStats, Timing, Trace};
 use etwgpu_graph::{Dims, ValueId, WeightSource, parse};
@@ -101,7 +102,20 @@ impl Session {
         }
         let at_bound = lower(&model.planner(&caps, &options), &model.bound).map_err(Error::Lower)?;
         let section = parse(processed)?.constants;
-        let resident = Resident::load(&gpu, &model.graph, section, &at_bound.recording, source)?;
+        if let Some(folder) = knobs.path("cache_dir") {
+            gpu.keep_pipelines_in(folder);
+        }
+        let single = model.single().and_then(|live| lower(&model.planner(&caps, &options), &live).ok());
+        let resident = thread::scope(|scope| {
+            // Shaders of likely runs are compiled while the weights are on their way.
+            let likely = [Some(&at_bound), single.as_ref()].into_iter().flatten();
+            let dispatches = likely.flat_map(|lowered| &lowered.recording.dispatches);
+            let compiler = scope.spawn(|| gpu.compile(dispatches));
+            let resident = Resident::load(&gpu, &model.graph, section, &at_bound.recording, source);
+            // What does not compile is reported by the run that needs it.
+            drop(compiler.join());
+            resident
+        })?;
         let (weights, states) = resident.bytes();
         log::info!(
             "loaded {} nodes as {} launches, {:.1} MB of weights, {:.1} MB of state",
@@ -327,6 +341,12 @@ impl Session {
         };
         let stats = plan.prepared.run(&self.gpu, &uploads, &mut sink, trace)?;
         failure.map_or(Ok(stats), Err)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.gpu.finish_keeping_pipelines();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decoder speed without ExecuTorch around it, and where the time goes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -39,17 +39,8 @@ pub struct Options {
 
 /// Measures a decoder whose inputs are tokens `[1, S]` and a position `[1]`.
 pub(super) fn run(options: &Options) -> Result<()> {
-    let started = Instant::now();
-    let pte = Pte::open(&options.model)?;
-    let program = pte.program()?;
-    let [delegate] = &program.methods.first().context("no method")?.delegates[..] else {
-        bail!("not one delegate")
-    };
-    let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
-    let session = Session::load(delegate.processed, &knobs, &mut &program)?;
-    let load = started.elapsed().as_secs_f64();
+    let (mut decoder, load) = Decoder::load(&options.model)?;
     println!("load {load:.3} s");
-    let mut decoder = Decoder::new(session, &analyse(delegate.processed, &knobs.passes())?)?;
     let mut prefill = Vec::new();
     for &length in &options.prefill {
         if let Some(figures) = decoder.prefill(length, options.profile)? {
@@ -66,18 +57,18 @@ pub(super) fn run(options: &Options) -> Result<()> {
 }
 
 /// A decoder under measurement.
-struct Decoder {
+pub(super) struct Decoder {
     session: Session,
     graph: Graph,
     /// Tokens that one run takes.
-    bound: i32,
+    pub(super) bound: i32,
     /// Tokens that exist.
     vocabulary: i64,
 }
 
 /// Seconds of one run.
-struct Step {
-    total: f64,
+pub(super) struct Step {
+    pub(super) total: f64,
     /// Before submission.
     before: f64,
     /// On the next run, while the device works.
@@ -86,6 +77,20 @@ struct Step {
 }
 
 impl Decoder {
+    /// Loads the one delegate of a program's first method; and the seconds that it took.
+    pub(super) fn load(model: &Path) -> Result<(Self, f64)> {
+        let started = Instant::now();
+        let pte = Pte::open(model)?;
+        let program = pte.program()?;
+        let [delegate] = &program.methods.first().context("no method")?.delegates[..] else {
+            bail!("not one delegate")
+        };
+        let knobs = Knobs::resolve(&delegate.compile_specs, &[]);
+        let session = Session::load(delegate.processed, &knobs, &mut &program)?;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok((Self::new(session, &analyse(delegate.processed, &knobs.passes())?)?, seconds))
+    }
+
     fn new(session: Session, model: &Model) -> Result<Self> {
         let tokens = *model.graph.inputs.first().context("no inputs")?;
         let Some([1, bound]) = model.graph.tensor(tokens).map(|tensor| &tensor.dims[..]) else {
@@ -157,7 +162,8 @@ impl Decoder {
         Arguments::new(&self.graph, inputs)
     }
 
-    fn step(&mut self, position: i32, length: i32) -> Result<Step> {
+    /// One run.
+    pub(super) fn step(&mut self, position: i32, length: i32) -> Result<Step> {
         let mut arguments = self.arguments(position, length);
         let started = Instant::now();
         let stats = self.session.run(&mut arguments)?;

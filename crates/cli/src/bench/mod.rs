@@ -1,6 +1,10 @@
 //! Speed without ExecuTorch around it.
 
+mod dispatch;
+mod linear;
 mod llm;
+mod load;
+mod probe;
 
 use std::path::PathBuf;
 
@@ -11,14 +15,23 @@ use serde_json::{Value, json};
 /// What to measure.
 #[derive(Subcommand)]
 pub enum Bench {
+    /// Launches that do next to nothing.
+    Dispatch(dispatch::Options),
+    /// Linear layers by kind, size and route.
+    Linear(linear::Options),
     /// Prefill and decode of an exported decoder.
     Llm(llm::Options),
+    /// Load, first runs and memory, each in a process of its own, with and without compiled shaders on disk.
+    Load(load::Options),
 }
 
 /// Measures and prints a table.
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Dispatch(options) => dispatch::run(options),
+        Bench::Linear(options) => linear::run(options),
         Bench::Llm(options) => llm::run(options),
+        Bench::Load(options) => load::run(options),
     }
 }
 

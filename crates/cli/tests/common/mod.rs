@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use clap::Parser;
@@ -20,6 +20,29 @@ struct Command {
 pub fn data(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(format!("{name}.pte"));
     path.to_str().unwrap().to_owned()
+}
+
+/// Compares a text with a committed one; `ETWGPU_UPDATE_SNAPSHOTS=1` writes it instead.
+pub fn snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
+    if std::env::var_os("ETWGPU_UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = expected.lines().zip(text.lines()).position(|(a, b)| a != b);
+    let line = differs.unwrap_or(expected.lines().count().min(text.lines().count()));
+    assert!(
+        expected == text,
+        "{name} differs from line {}: expected {:?}, got {:?} (ETWGPU_UPDATE_SNAPSHOTS=1 accepts it)",
+        line + 1,
+        expected.lines().nth(line),
+        text.lines().nth(line)
+    );
+}
+
+/// Name of the adapter that tests run on.
+pub fn adapter() -> String {
+    etwgpu_testkit::open().info().name.clone()
 }
 
 /// What the command prints, and its error.

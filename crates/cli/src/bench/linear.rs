@@ -1,0 +1,248 @@
+//! Linear layers by kind, size and route.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use etwgpu_engine::Gpu;
+use etwgpu_graph::{DType, Graph, Value};
+use etwgpu_kernels::ops::linear::ROUTES;
+use etwgpu_kernels::{LowerOptions, Lowered};
+use etwgpu_runtime::{Knobs, gpu};
+use serde_json::json;
+
+use super::probe::{Builder, Probe, plan};
+use super::{Output, median};
+use crate::profile::Limits;
+
+/// Time after which a layer on a route is not run again.
+const ENOUGH: Duration = Duration::from_secs(2);
+
+/// What to measure.
+#[derive(Args)]
+pub struct Options {
+    /// Layers as MxNxK: rows, output and input channels. The head, gate and up, and one layer at many M of a 1B decoder
+    /// without.
+    #[arg(long = "shape", value_delimiter = ',')]
+    shapes: Vec<Shape>,
+    /// Kinds of weights and activations.
+    #[arg(long = "kind", value_delimiter = ',', default_value = "4w,8da4w,f32")]
+    kinds: Vec<Kind>,
+    /// Elements that share a scale.
+    #[arg(long, default_value_t = 32)]
+    group: u32,
+    /// MiB of different weights that runs rotate through, so that no cache holds them.
+    #[arg(long, default_value_t = 512)]
+    rotate: u64,
+    /// Runs through all of them.
+    #[arg(long, default_value_t = 7)]
+    repeats: usize,
+    /// What the device reads in GB/s at best; measured without.
+    #[arg(long)]
+    gbps: Option<f64>,
+    /// What the device computes in TFLOP/s at best, in matrix units where it has them; measured without.
+    #[arg(long)]
+    tflops: Option<f64>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Weights and activations of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// 4-bit weights.
+    #[value(name = "4w")]
+    Q4,
+    /// 4-bit weights, activations quantised to 8 bits.
+    #[value(name = "8da4w")]
+    DynamicQ8Q4,
+    /// Floats.
+    #[value(name = "f32")]
+    Float,
+}
+
+/// Rows, output channels, input channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    m: u32,
+    n: u32,
+    k: u32,
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
+        match sizes.as_deref() {
+            Ok(&[m, n, k]) if m > 0 && n > 0 && k > 0 => Ok(Self { m, n, k }),
+            _ => Err(format!("`{text}` is no MxNxK")),
+        }
+    }
+}
+
+/// Head, gate and up of a 1B decoder, and its gate alone from decode to prefill.
+fn usual_shapes() -> Vec<Shape> {
+    let decode = [(1, 128_256, 2048), (1, 16_384, 2048)];
+    let rows = [1, 2, 4, 8, 16, 128, 512, 2048].map(|m| (m, 8192, 2048));
+    decode.into_iter().chain(rows).map(|(m, n, k)| Shape { m, n, k }).collect()
+}
+
+/// Prints a row a layer and route.
+pub(super) fn run(options: &Options) -> Result<()> {
+    let gpu = gpu(&Knobs::default())?;
+    let limits = Limits::of(&gpu, options.gbps, options.tflops, options.tflops)?;
+    let shapes = if options.shapes.is_empty() { usual_shapes() } else { options.shapes.clone() };
+    println!(
+        "{:<6} {:>19}  {:<14} {:>11} {:>9} {:>9} {:>7}",
+        "kind", "MxNxK", "route", "us", "GB/s", "TFLOP/s", "limit"
+    );
+    let mut rows = Vec::new();
+    for &shape in &shapes {
+        for &kind in &options.kinds {
+            for route in ROUTES.iter().map(|route| route.name) {
+                let layer = Layer { kind, shape, group: options.group };
+                let Some((seconds, taken)) = layer.measure(&gpu, route, options)? else { continue };
+                let (bytes, ops) = (layer.bytes() as f64, layer.ops());
+                let least = limits.least_us(layer.bytes(), ops as u64, gpu.caps().coop_matrix) * 1e-6;
+                let share = least / seconds;
+                let kind = kind.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
+                let Shape { m, n, k } = shape;
+                let mark = if taken { "*" } else { "" };
+                println!(
+                    "{kind:<6} {:>19}  {:<14} {:>11.2} {:>9.1} {:>9.2} {:>7}",
+                    format!("{m}x{n}x{k}"),
+                    format!("{route}{mark}"),
+                    seconds * 1e6,
+                    bytes / seconds / 1e9,
+                    ops / seconds / 1e12,
+                    format!("{:.1} %", share * 100.0)
+                );
+                rows.push(json!({
+                    "kind": kind, "m": m, "n": n, "k": k, "group": options.group, "route": route, "chosen": taken,
+                    "seconds": seconds, "gb_per_s": bytes / seconds / 1e9, "tflop_per_s": ops / seconds / 1e12,
+                    "share_of_limit": share,
+                }));
+            }
+        }
+    }
+    println!("* the route that is taken unless another is asked for");
+    options.output.write("linear", json!({"limits": limits, "rows": rows}))
+}
+
+/// One layer.
+struct Layer {
+    kind: Kind,
+    shape: Shape,
+    group: u32,
+}
+
+impl Layer {
+    /// Seconds of a layer on a route, and whether the planner would choose that route; none when it does not fit.
+    fn measure(&self, gpu: &Arc<Gpu>, route: &str, options: &Options) -> Result<Option<(f64, bool)>> {
+        let graph = self.graph(self.copies(options.rotate << 20));
+        let asked = LowerOptions { prefer: vec![route.into()], ..LowerOptions::default() };
+        if !took(&plan(gpu, &graph, &asked)?, route) {
+            return Ok(None);
+        }
+        let mut probe = match Probe::new(gpu, &graph, &asked) {
+            Ok(probe) => probe,
+            Err(error) => {
+                println!("{:?} {:?} {route}: skipped, {error:#}", self.kind, self.shape);
+                return Ok(None);
+            }
+        };
+        let mut times = Vec::new();
+        let started = Instant::now();
+        while times.is_empty()
+            || (times.len() < options.repeats * graph.nodes.len() && started.elapsed() < ENOUGH)
+        {
+            times.extend(probe.seconds_of_nodes(graph.nodes.len())?);
+        }
+        let chosen = took(&plan(gpu, &graph, &LowerOptions::default())?, route);
+        Ok(Some((median(&mut times), chosen)))
+    }
+
+    /// Layers whose weights take `bytes` together, within 4 GiB of everything and, once arithmetic takes longer than
+    /// reading, some tera-operations.
+    fn copies(&self, bytes: u64) -> u64 {
+        let for_bytes = (bytes / self.weight_bytes().max(1)).clamp(2, 64);
+        let for_ops = (1e12 / self.ops()).max(2.0) as u64;
+        for_bytes.min(for_ops).min(((4u64 << 30) / self.bytes()).max(1))
+    }
+
+    /// Layers of the same sizes, each with tensors of its own.
+    fn graph(&self, copies: u64) -> Graph {
+        let Shape { m, n, k } = self.shape;
+        let groups = k.div_ceil(self.group);
+        let mut b = Builder::default();
+        let none = b.graph.add_value(Value::None);
+        let group = b.graph.add_value(Value::Int(self.group.into()));
+        for _ in 0..copies {
+            let x = b.input(DType::F32, &[m, k]);
+            let out = b.tensor(DType::F32, &[m, n]);
+            if self.kind == Kind::Float {
+                let weight = b.weight(DType::F32, &[n, k]);
+                b.node("aten.linear.default", &[x, weight, none], out);
+                continue;
+            }
+            let weight = b.weight(DType::U8, &[n, k.next_multiple_of(8) / 2]);
+            let scales = b.weight(DType::F32, &[groups, n.next_multiple_of(4)]);
+            if self.kind == Kind::Q4 {
+                b.node("et_vk.linear_q4gsw.default", &[x, weight, scales, group, none], out);
+                continue;
+            }
+            let (scale, zero) = (b.input(DType::F32, &[m]), b.input(DType::I8, &[m]));
+            let sums = b.weight(DType::I32, &[groups, n.next_multiple_of(8)]);
+            let args = [x, scale, zero, weight, sums, scales, group, none];
+            b.node("et_vk.linear_dq8ca_q4gsw.default", &args, out);
+        }
+        b.graph
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        let Shape { n, k, .. } = self.shape;
+        let (n, k) = (u64::from(n), u64::from(k));
+        match self.kind {
+            Kind::Float => n * k * 4,
+            Kind::Q4 | Kind::DynamicQ8Q4 => n * k / 2 + n * k.div_ceil(self.group.into()) * 4,
+        }
+    }
+
+    /// Bytes that any kernel has to move: weights, their scales, activations, results.
+    fn bytes(&self) -> u64 {
+        let Shape { m, n, k } = self.shape;
+        self.weight_bytes() + u64::from(m) * (u64::from(n) + u64::from(k)) * 4
+    }
+
+    fn ops(&self) -> f64 {
+        let Shape { m, n, k } = self.shape;
+        2.0 * f64::from(m) * f64::from(n) * f64::from(k)
+    }
+}
+
+fn took(lowered: &Lowered, route: &str) -> bool {
+    let considered = lowered.plans.iter().flat_map(|plan| &plan.considered);
+    considered.filter(|c| c.refusal.is_none()).any(|c| c.route == route)
+}
+
+impl Probe {
+    /// Seconds of each node: from timestamps, or the wall clock's share where there are none.
+    fn seconds_of_nodes(&mut self, nodes: usize) -> Result<Vec<f64>> {
+        let mut times: BTreeMap<u32, f64> = BTreeMap::new();
+        for span in self.spans()? {
+            let Some(dispatch) = span.dispatch else { continue };
+            let node = self.lowered.recording.dispatches[dispatch].node;
+            *times.entry(node).or_default() += span.duration() * 1e-9;
+        }
+        if times.is_empty() {
+            let started = Instant::now();
+            self.run()?;
+            return Ok(vec![started.elapsed().as_secs_f64() / nodes as f64]);
+        }
+        Ok(times.into_values().collect())
+    }
+}

@@ -1,6 +1,7 @@
 //! Speed without ExecuTorch around it.
 
 mod llm;
+mod sdpa;
 
 use std::path::PathBuf;
 
@@ -13,12 +14,15 @@ use serde_json::{Value, json};
 pub enum Bench {
     /// Prefill and decode of an exported decoder.
     Llm(llm::Options),
+    /// Every route of attention, against what the device can do.
+    Sdpa(sdpa::Options),
 }
 
 /// Measures and prints a table.
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Llm(options) => llm::run(options),
+        Bench::Sdpa(options) => sdpa::run(options),
     }
 }
 

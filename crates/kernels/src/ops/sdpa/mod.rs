@@ -83,6 +83,10 @@ pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "sdpa.flash_coop", fits: flash_coop::fits, record: flash_coop::record },
     Route { name: "sdpa.flash", fits: flash::fits, record: flash::record },
     Route { name: "sdpa.materialized", fits: materialized::fits, record: materialized::record },
+    // These fit whenever the one above does, so they run only when they are asked for: to see what is gained over them.
+    Route { name: "sdpa.naive", fits: materialized::fits, record: materialized::record_naive },
+    Route { name: "sdpa.naive_coalesced", fits: materialized::fits, record: materialized::record_coalesced },
+    Route { name: "sdpa.naive_skipping", fits: materialized::fits, record: materialized::record_skipping },
 ];
 
 /// Distances between neighbours along batch, sequence and head, in elements.

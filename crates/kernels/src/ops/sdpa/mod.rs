@@ -50,8 +50,10 @@ pub(crate) fn attend_cached(lower: &mut Lower<'_>) -> Result<(), OpError> {
 }
 
 /// `q, k cache, v cache, position, mask, dropout, is_causal, scale`: attention over caches that are already filled.
+///
+/// The exporter names operators that change nothing with their library.
 pub const CUSTOM_SDPA: OpDef = OpDef::kernel(
-    &["custom_sdpa.default"],
+    &["custom_sdpa.default", "llama.custom_sdpa.default"],
     |cx| Problem::cached(cx, [0, 1, 2], 3, [4, 5, 6, 7]).map(|p| vec![p.q.dims]),
     |lower| {
         let problem = Problem::cached(&lower.cx, [0, 1, 2], 3, [4, 5, 6, 7])?;
@@ -75,6 +77,13 @@ pub const UPDATE_CACHE: OpDef = OpDef {
     body: Body::Kernel { shape: cache::update_shape, lower: cache::lower_update },
     mutates: &[1],
 };
+
+/// Arguments of an operator that are key-value caches `[B, C, H, D]`, all of one element type; none of other operators.
+pub fn cache_arguments(op: &str) -> &'static [usize] {
+    let defs: [(&OpDef, &[usize]); 3] =
+        [(&SDPA_WITH_KV_CACHE, &[3, 4]), (&CUSTOM_SDPA, &[1, 2]), (&UPDATE_CACHE, &[1])];
+    defs.into_iter().find(|(def, _)| def.names.contains(&op)).map_or(&[], |(_, at)| at)
+}
 
 /// Ways to attend, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[

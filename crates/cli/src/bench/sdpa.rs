@@ -49,7 +49,7 @@ pub struct Options {
     /// Routes, by parts of their names; all without.
     #[arg(long, value_delimiter = ',')]
     arm: Vec<String>,
-    /// MiB that the caches of a decoding chain exceed together.
+    /// MiB that the caches of a decoding chain take together at least; a chain has 2 to 256 attentions.
     #[arg(long, default_value_t = 256)]
     rotate: u64,
     /// Attentions of a prefill chain.
@@ -111,7 +111,7 @@ fn problems(options: &Options) -> Vec<Problem> {
             for &context in options.context.iter().filter(|&&context| context > 0) {
                 let mut problem = Problem { shape, cache, seq: 1, context, layers: 1 };
                 let wanted = (options.rotate << 20).div_ceil(2 * problem.cache_bytes().max(1));
-                problem.layers = wanted.clamp(2, 64) as u32;
+                problem.layers = wanted.clamp(2, 256) as u32;
                 problems.push(problem);
             }
             let prefills = options.prefill.iter().filter(|&&seq| seq > 0);

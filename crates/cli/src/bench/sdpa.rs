@@ -76,7 +76,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let gpu = gpu(&Knobs::default())?;
     let limits = Limits::of(&gpu, options.bandwidth, options.flops, options.matrix_flops)?;
     println!(
-        "{}: {:.0} GB/s, {:.1} TFLOP/s{}",
+        "{}: {:.0} GB/s, {:.2} TFLOP/s{}",
         gpu.caps().name,
         limits.gb_per_s,
         limits.tflop_per_s,

@@ -22,7 +22,7 @@ USAGE = """etwgpu: run ExecuTorch programs on the GPU through wgpu
   etwgpu profile MODEL.pte [--shape ...]        where a run's time goes, kernel by kernel; traces, comparisons
   etwgpu memory MODEL.pte                       what it takes of device and host memory
   etwgpu bench llm|load MODEL.pte               measure a decoder, without ExecuTorch
-  etwgpu bench linear|dispatch                  measure linear layers by route, launches that do nothing
+  etwgpu bench linear|sdpa|dispatch             measure linear layers and attention by route, launches that do nothing
   etwgpu run MODEL.pte --input X ...            run once through ExecuTorch's runtime
   etwgpu generate MODEL.pte --tokenizer T --prompt P
                                                 generate text through ExecuTorch's LLM runner

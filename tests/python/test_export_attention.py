@@ -5,13 +5,17 @@ import re
 import pytest
 import torch
 
-from exports.attention import (FixedPosition, GivenCaches, Plain, Reference, Shape, UpdateAndAttend, UpdateGiven,
-                               UpdateOwn, caches, decode, given, own, softmax_average, step_inputs)
+from executorch.backends.vulkan.patterns import fusable_patterns
+
+from exports.attention import (AT_ZERO, AttendOnly, FixedPosition, GivenCaches, OwnCaches, Plain, Reference, Shape,
+                               UpdateAndAttend, UpdateGiven, UpdateOwn, caches, decode, given, own, rows_up_to,
+                               softmax_average, step_inputs)
 from exports.program import Dim, assert_close, error_of, random, whole
 
 SHAPES = [Shape(4, 2, 32), Shape(4, 1, 64), Shape(3, 3, 128), Shape(2, 1, 256)]  # grouped, one and all KV heads
 SMALL = SHAPES[0]
 CAPACITY, BOUND = 256, 128
+HALF = {"absolute": 2e-3, "relative": 1e-2}
 
 
 def at(position: int) -> torch.Tensor:
@@ -162,6 +166,75 @@ def test_cache_updates_and_attention_traced_apart():
 
 
 ROWS = {1: Dim("rows", min=1, max=32)}
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("cast, tolerances", [(torch.Tensor.float, {}), (torch.Tensor.half, HALF)],
+                         ids=["float", "half"])
+def test_attention_over_filled_caches(monkeypatch, cast, tolerances, causal):
+    monkeypatch.delitem(fusable_patterns, "causal_sdpa")
+    k, v = map(cast, caches(SMALL, 64))
+    inputs = (cast(step_inputs(SMALL, 2, 0)[0]), k, v, at(0))
+    run = whole("filled", AttendOnly(causal), inputs, (ROWS, None, None, None)).load()
+    for seed, (position, rows) in enumerate([(0, 9), (9, 1), (20, 32), (63, 1)]):
+        q = cast(step_inputs(SMALL, rows, seed)[0])
+        seen = slice(position, position + rows)
+        reference = Reference(SMALL, given=(k, v))
+        want = reference.step(q, k[:, seen], v[:, seen], position, causal=causal)
+        assert_close(run(q, k, v, at(position))[0], want, **tolerances)
+
+
+def halves(tensors: tuple) -> tuple:
+    return tuple(t.half() for t in tensors)
+
+
+def test_half_precision_own_caches():
+    inputs = (*halves(step_inputs(SMALL, 2, 0)), AT_ZERO)
+    run = whole("half", OwnCaches(SMALL, CAPACITY).half(), inputs, (*rows_up_to(BOUND), None)).load()
+    reference = Reference(SMALL, CAPACITY)
+    for seed, (position, rows) in enumerate(REPLAYS["chunk"]):
+        q, k, v = halves(step_inputs(SMALL, rows, seed))
+        assert_close(run(q, k, v, at(position))[0], reference.step(q, k, v, position), **HALF)
+
+
+def test_half_precision_given_caches():
+    inputs = (*halves(step_inputs(SMALL, 2, 0)), *halves(caches(SMALL, 64)), AT_ZERO)
+    run = whole("half", GivenCaches(), inputs, (*rows_up_to(32), None, None, None)).load()
+    for seed, (position, rows) in enumerate([(0, 17), (17, 1), (20, 32), (63, 1)]):
+        q, k, v = halves(step_inputs(SMALL, rows, seed))
+        stores = halves(caches(SMALL, 64))
+        reference = Reference(SMALL, given=stores)
+        want = reference.step(q, k, v, position)
+        k_cache, v_cache, out = run(q, k, v, *stores, at(position))
+        assert torch.equal(k_cache, reference.k) and torch.equal(v_cache, reference.v)
+        assert_close(out, want, **HALF)
+
+
+def test_half_precision_update():
+    store, value = caches(SMALL, 64)[0].half(), step_inputs(SMALL, 32, 0)[1].half()
+    run = whole("half", UpdateGiven(), (value[:, :2], store, AT_ZERO), (ROWS, None, None)).load()
+    for position, rows in [(0, 5), (63, 1), (32, 32)]:
+        want = store.clone()
+        want[:, position : position + rows] = value[:, :rows]
+        assert torch.equal(run(value[:, :rows], store, at(position))[0], want)
+
+
+@pytest.mark.parametrize("mask", [None, (1, 1, 5, 9), (2, 4, 5, 9)])
+def test_half_precision_without_a_cache(mask):
+    inputs = halves(plain_inputs(2, 4, 5, 9, mask))
+    want = softmax_average(*inputs[:3], bias=inputs[3].double() if mask else 0.0)
+    assert_close(whole("half", Plain(), inputs).load()(*inputs)[0], want, **HALF)
+
+
+@pytest.mark.parametrize("name", ["with a cache", "without"])
+def test_head_dimensions_that_are_no_multiples_of_four(capfd, name):
+    if name == "without":
+        program = whole("odd", Plain(), tuple(random(1, 4, 5, 30, seed=i) for i in range(3)))
+    else:
+        program = own(Shape(4, 2, 30), 16, 8)
+    with pytest.raises(RuntimeError, match="0x:?30"):
+        program.load()
+    assert "head dimension 30; it must be a multiple of 4" in "".join(capfd.readouterr())
 
 
 def test_update_of_a_given_cache():

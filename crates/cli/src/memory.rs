@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use etwgpu_graph::{Graph, ValueId};
+use etwgpu_kernels::ops::sdpa::cache_arguments;
 use etwgpu_kernels::{Live, LowerOptions, lower};
 use etwgpu_record::Caps;
 use etwgpu_runtime::{Knobs, Memory, Model, Session, analyse, gpu};
@@ -16,13 +17,6 @@ use serde_json::json;
 use crate::host::Arguments;
 use crate::look::{Input, Sizes, Target, Usage, ValueArg, live};
 use crate::profile::synthesise;
-
-/// Operators that read or write a KV cache `[B, C, H, D]`, and the arguments that are caches.
-const CACHES: &[(&str, &[usize])] = &[
-    ("sdpa_with_kv_cache.default", &[3, 4]),
-    ("custom_sdpa.default", &[1, 2]),
-    ("update_cache.default", &[1]),
-];
 
 /// What to load.
 #[derive(Args, Debug)]
@@ -159,8 +153,7 @@ fn context(model: &Model) -> Context {
     let graph = &model.graph;
     let mut found: Vec<ValueId> = Vec::new();
     for node in &graph.nodes {
-        let Some((_, positions)) = CACHES.iter().find(|(op, _)| *op == node.op) else { continue };
-        for id in positions.iter().filter_map(|&at| node.args.get(at)) {
+        for id in cache_arguments(&node.op).iter().filter_map(|&at| node.args.get(at)) {
             let root = model.storage.root(*id);
             if !found.contains(&root) {
                 found.push(root);

@@ -111,6 +111,7 @@ pub const REFERENCES: &[(&str, Reference)] = &[
     ("et_vk.sdpa.default", sdpa::reference::plain),
     ("et_vk.select_as_symint.default", scalar::reference::select),
     ("floordiv", scalar::reference::floor_div),
+    ("llama.custom_sdpa.default", sdpa::reference::custom),
     ("mul", scalar::reference::mul),
     ("sdpa_with_kv_cache.default", sdpa::reference::with_kv_cache),
     ("sub", scalar::reference::sub),

@@ -73,7 +73,7 @@ fn decodes(case: &Case) -> bool {
             dims[dims.len() - from_end] == 1
         };
         match node.op.as_str() {
-            "sdpa_with_kv_cache.default" | "custom_sdpa.default" => queries(3),
+            "sdpa_with_kv_cache.default" | "custom_sdpa.default" | "llama.custom_sdpa.default" => queries(3),
             "et_vk.sdpa.default" => queries(2),
             _ => false,
         }

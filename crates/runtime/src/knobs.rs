@@ -62,8 +62,9 @@ pub const KNOBS: &[Knob] = &[
         key: "enable_f16_kv_cache",
         env: "ETWGPU_ENABLE_F16_KV_CACHE",
         default: "0",
-        doc: "1 stores key-value caches that live in the delegate as f16, in half the memory; a cache that the host or \
-              another operator reads stays as it is. Needs f16 in shaders.",
+        doc: "1 stores key-value caches that live in the delegate as f16, in half the memory: keys and values are \
+              rounded, and must stay below 65504. A cache that the host or another operator reads stays as it is. \
+              Needs f16 in shaders.",
     },
     Knob {
         key: "checked_shaders",

@@ -86,6 +86,19 @@ class UpdateAndAttend(torch.nn.Module):
         return torch.ops.llama.custom_sdpa(q, k_cache, v_cache, start, None, 0.0, True, None)
 
 
+class AttendOnly(torch.nn.Module):
+    """Attention over caches that somebody else fills. The exporter's pass that fuses custom_sdpa with cache updates
+    fails where there are none; the tests take it away."""
+
+    def __init__(self, causal: bool = True):
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, q, k_cache, v_cache, position):
+        start = checked_position(position, q.shape[1], k_cache.shape[1])
+        return torch.ops.llama.custom_sdpa(q, k_cache, v_cache, start, None, 0.0, self.causal, None)
+
+
 class UpdateGiven(torch.nn.Module):
     def forward(self, value, store, position):
         torch.ops.llama.update_cache(value, store, checked_position(position, value.shape[1], store.shape[1]))

@@ -5,6 +5,7 @@ mod linear;
 mod llm;
 mod load;
 mod probe;
+mod sdpa;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ pub enum Bench {
     Llm(llm::Options),
     /// Load, first runs and memory, each in a process of its own, with and without compiled shaders on disk.
     Load(load::Options),
+    /// Every route of attention, against what the device can do.
+    Sdpa(sdpa::Options),
 }
 
 /// Measures and prints a table.
@@ -32,6 +35,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Linear(options) => linear::run(options),
         Bench::Llm(options) => llm::run(options),
         Bench::Load(options) => load::run(options),
+        Bench::Sdpa(options) => sdpa::run(options),
     }
 }
 

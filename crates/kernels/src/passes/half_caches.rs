@@ -8,18 +8,7 @@ use std::collections::BTreeMap;
 use etwgpu_graph::{Constant, ConstantId, DType, Graph, Value, ValueId};
 
 use crate::ops;
-use crate::ops::sdpa::{CUSTOM_SDPA, SDPA_WITH_KV_CACHE, UPDATE_CACHE};
-
-/// Where an operator takes caches: those of one operator have one element type.
-fn cache_arguments(op: &str) -> &'static [usize] {
-    let is = |names: &[&str]| names.contains(&op);
-    match op {
-        _ if is(SDPA_WITH_KV_CACHE.names) => &[3, 4],
-        _ if is(CUSTOM_SDPA.names) => &[1, 2],
-        _ if is(UPDATE_CACHE.names) => &[1],
-        _ => &[],
-    }
-}
+use crate::ops::sdpa::cache_arguments;
 
 /// Turns the caches that allow it into `f16` tensors, and says which do not and why.
 pub(super) fn store(graph: &mut Graph) -> Vec<String> {

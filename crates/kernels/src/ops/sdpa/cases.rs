@@ -100,14 +100,17 @@ impl Cached {
 
     /// `custom_sdpa` over filled caches.
     fn custom(&self, causal: bool, mask: Option<&[u32]>, scale: Arg) -> Case {
-        let mut b =
-            Builder::new(format!("custom_sdpa {self:?} causal {causal} mask {mask:?} scale {scale:?}"));
+        self.custom_named("custom_sdpa.default", causal, mask, scale)
+    }
+
+    fn custom_named(&self, op: &'static str, causal: bool, mask: Option<&[u32]>, scale: Arg) -> Case {
+        let mut b = Builder::new(format!("{op} {self:?} causal {causal} mask {mask:?} scale {scale:?}"));
         let [q, keys, values] = self.tensors(&mut b, self.seq);
         let mask = mask.map(|dims| random_mask(&mut b, self.dtype, dims));
         let out = b.result(self.dtype, &self.q_dims());
         let head = [q, keys, values].map(Arg::Id).into_iter();
         let tail = [self.position.into(), mask.into(), Arg::Int(0), Arg::Bool(causal), scale];
-        b.node("custom_sdpa.default", &head.chain(tail).collect::<Vec<_>>(), &[out]);
+        b.node(op, &head.chain(tail).collect::<Vec<_>>(), &[out]);
         b.finish(&[out])
     }
 }
@@ -207,6 +210,7 @@ fn filled() -> Vec<Case> {
     let at = Cached { seq: 5, position: 7, ..BASE };
     vec![
         at.custom(true, None, Arg::None),
+        at.custom_named("llama.custom_sdpa.default", true, None, Arg::None),
         at.custom(false, None, Arg::Float(0.3)),
         at.custom(false, Some(&[5, 12]), Arg::None),
         at.custom(true, Some(&[1, 1, 5, 12]), Arg::Int(1)),

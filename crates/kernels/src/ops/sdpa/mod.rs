@@ -50,8 +50,10 @@ pub(crate) fn attend_cached(lower: &mut Lower<'_>) -> Result<(), OpError> {
 }
 
 /// `q, k cache, v cache, position, mask, dropout, is_causal, scale`: attention over caches that are already filled.
+///
+/// The exporter names operators that change nothing with their library.
 pub const CUSTOM_SDPA: OpDef = OpDef::kernel(
-    &["custom_sdpa.default"],
+    &["custom_sdpa.default", "llama.custom_sdpa.default"],
     |cx| Problem::cached(cx, [0, 1, 2], 3, [4, 5, 6, 7]).map(|p| vec![p.q.dims]),
     |lower| {
         let problem = Problem::cached(&lower.cx, [0, 1, 2], 3, [4, 5, 6, 7])?;
@@ -76,6 +78,13 @@ pub const UPDATE_CACHE: OpDef = OpDef {
     mutates: &[1],
 };
 
+/// Arguments of an operator that are key-value caches `[B, C, H, D]`, all of one element type; none of other operators.
+pub fn cache_arguments(op: &str) -> &'static [usize] {
+    let defs: [(&OpDef, &[usize]); 3] =
+        [(&SDPA_WITH_KV_CACHE, &[3, 4]), (&CUSTOM_SDPA, &[1, 2]), (&UPDATE_CACHE, &[1])];
+    defs.into_iter().find(|(def, _)| def.names.contains(&op)).map_or(&[], |(_, at)| at)
+}
+
 /// Ways to attend, the most specific first.
 pub const ROUTES: &[Route<Problem>] = &[
     #[cfg(feature = "sdpa-fd")]
@@ -83,6 +92,10 @@ pub const ROUTES: &[Route<Problem>] = &[
     Route { name: "sdpa.flash_coop", fits: flash_coop::fits, record: flash_coop::record },
     Route { name: "sdpa.flash", fits: flash::fits, record: flash::record },
     Route { name: "sdpa.materialized", fits: materialized::fits, record: materialized::record },
+    // These fit whenever the one above does, so they run only when they are asked for: to see what is gained over them.
+    Route { name: "sdpa.naive", fits: materialized::fits, record: materialized::record_naive },
+    Route { name: "sdpa.naive_coalesced", fits: materialized::fits, record: materialized::record_coalesced },
+    Route { name: "sdpa.naive_skipping", fits: materialized::fits, record: materialized::record_skipping },
 ];
 
 /// Distances between neighbours along batch, sequence and head, in elements.

@@ -20,7 +20,9 @@ fn main(ids: Ids) {
     let b = bh / p.heads;
     let h = bh % p.heads;
     let last = p.seq - 1u;
+#ifndef ALL_TILES
     if c0 >= visible(min(s0 + 3u, last)) { return; }
+#endif
     let kv = kv_at(b, h);
     let last_key = context() - 1u;
     var sums: array<vec4<f32>, 4>;

@@ -21,7 +21,11 @@ fn main(ids: Ids) {
         sum += e;
     }
     let inverse = 1.0 / workgroup_sum(sum, ids);
+#ifdef ALL_TILES
+    let end = pitch;
+#else
     let end = (visible(min(s / 4u * 4u + 3u, p.seq - 1u)) + 3u) / 4u * 4u;
+#endif
     for (var c = ids.lid; c < end; c += WG) {
         var v = 0.0;
         if c < seen { v = scores[base + c] * inverse; }

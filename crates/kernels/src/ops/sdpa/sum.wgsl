@@ -9,17 +9,29 @@
 fn main(ids: Ids) {
     let row_tiles = (p.seq + 3u) / 4u;
     let i = linear_thread(ids);
+#ifdef STRIDED
+    // Neighbours read different heads: what the other order is compared with.
+    let bh = i % (p.batch * p.heads);
+    let s0 = i / (p.batch * p.heads) % row_tiles * 4u;
+    let d = i / (p.batch * p.heads) / row_tiles;
+    if d >= QUADS { return; }
+#else
     let d = i % QUADS;
     let s0 = i / QUADS % row_tiles * 4u;
     let bh = i / QUADS / row_tiles;
     if bh >= p.batch * p.heads { return; }
+#endif
     let b = bh / p.heads;
     let h = bh % p.heads;
     let key_tiles = (context() + 3u) / 4u;
     let row = (bh * row_tiles * 4u + s0) * key_tiles;
     let last = p.seq - 1u;
     let rows = min(last - s0, 3u);
+#ifdef ALL_TILES
+    let end = context();
+#else
     let end = visible(s0 + rows);
+#endif
     let kv = kv_at(b, h) + d;
     var sums: array<vec4<f32>, 4>;
     for (var c = 0u; c < end; c += 4u) {

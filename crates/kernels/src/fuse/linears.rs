@@ -18,8 +18,10 @@ pub(super) struct Linears {
     pub(super) layers: Vec<usize>,
     /// Normalisation of their input.
     norm: Option<usize>,
-    /// Choice of quantisation parameters, where activations are quantised.
+    /// Choices of quantisation parameters, where activations are quantised.
     qparams: Vec<usize>,
+    /// The choice that the first layer uses. All are made from the same rows.
+    first_choice: Option<usize>,
 }
 
 /// A linear layer with 4-bit weights that computes argument `index` of a node.
@@ -53,11 +55,12 @@ impl Linears {
                 let choice = choice.filter(|&c| view.arg(c, 0) == view.arg(first, 0)).ok_or_else(why)?;
                 chosen.push(choice);
             }
-            chosen.sort_unstable();
-            chosen.dedup();
         }
+        let first_choice = chosen.first().copied();
+        chosen.sort_unstable();
+        chosen.dedup();
         let norm = view.producer(first, 0, rms_norm::RMS_NORM.names);
-        let mut linears = Self { layers: layers.to_vec(), norm, qparams: chosen };
+        let mut linears = Self { layers: layers.to_vec(), norm, qparams: chosen, first_choice };
         // A normalisation that others read too must be stored anyway.
         let all = linears.nodes();
         if norm.is_some_and(|n| view.readers(n, 0).iter().any(|r| !all.contains(r))) {
@@ -118,7 +121,8 @@ impl Linears {
         epilogue: Epilogue,
         label: &'static str,
     ) -> Result<(), OpError> {
-        self.record_inputs(lower)?;
+        let before: Vec<usize> = self.norm.into_iter().chain(self.first_choice).collect();
+        record_nodes(lower, &before)?;
         let joint = self.products(&lower.cx, epilogue)?;
         coop::record_joint(lower, &joint, label)
     }
@@ -144,7 +148,7 @@ impl Linears {
         Ok(joint)
     }
 
-    /// The products alone. Every layer's parameters were chosen from the same rows, so the first one's serve all.
+    /// The products alone, with the first layer's choice of parameters for all.
     fn products(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Joint, OpError> {
         let problems = self.problems(cx)?;
         let Some(first) = problems.first() else { return Err(crate::invalid!("a fusion without layers")) };

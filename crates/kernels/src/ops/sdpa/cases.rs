@@ -178,6 +178,9 @@ fn decode() -> Vec<Case> {
         cases.push(Cached { peak, position: 290, capacity: 300, ..BASE }.appended(1, false));
     }
     cases.push(Cached { batch: 3, position: 20, ..BASE }.appended(1, false));
+    // A cache so long that workgroups take on more of it.
+    let long = Cached { heads: 8, kv_heads: 8, width: 16, capacity: 8200, ..BASE };
+    cases.extend([5, 8100].map(|position| Cached { position, ..long }.appended(1, false)));
     cases
 }
 

@@ -12,11 +12,24 @@ use crate::lower::{Launch, Lower};
 use crate::route::{Refusal, require};
 use crate::template::Template;
 
-/// Invocations of a workgroup, the most that fit: more keys of a split are then under way at once.
-const WORKGROUPS: [u32; 2] = [256, WG];
+/// How much of a context a workgroup takes on.
+struct Share {
+    /// Invocations of a workgroup.
+    wg: u32,
+    /// Keys whose loads an invocation has under way at once.
+    ahead: u32,
+    /// Workgroups that keep a large GPU busy.
+    busy: u32,
+}
 
-/// Fewest invocations of a workgroup.
-const WG: u32 = 128;
+/// Many workgroups with few keys each: what a short context needs.
+const FINE: Share = Share { wg: 128, ahead: 2, busy: 512 };
+
+/// Fewer workgroups with more loads under way: what a long context needs.
+const COARSE: Share = Share { wg: 256, ahead: 4, busy: 256 };
+
+/// Keys of all heads together from which a full cache is long.
+const LONG: u64 = 1 << 16;
 
 /// The largest head dimension; a key's channels must fit in the workgroup's lanes.
 pub(super) const MAX_HEAD_DIM: u32 = 256;
@@ -27,12 +40,6 @@ const MAX_GROUP: u32 = 16;
 /// Keys of a split at least: fewer keep more cores busy, which a short context needs most.
 const MIN_SPLIT: u32 = 16;
 
-/// Keys whose loads an invocation has under way at once.
-const AHEAD: u32 = 4;
-
-/// Workgroups that keep a large GPU busy.
-const BUSY: u32 = 256;
-
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(problem.seq == 1, "more than one query")?;
     require(problem.mask.is_none(), "attention mask")?;
@@ -42,18 +49,18 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     if problem.group() > MAX_GROUP {
         return Err(format!("{} query heads a key head, above {MAX_GROUP}", problem.group()).into());
     }
-    if caps.max_invocations < WG {
-        return Err(format!("{} invocations, below {WG}", caps.max_invocations).into());
+    if caps.max_invocations < FINE.wg {
+        return Err(format!("{} invocations, below {}", caps.max_invocations, FINE.wg).into());
     }
     require(
-        Layout::sized(problem, caps, WG).memory <= caps.max_workgroup_memory,
+        Layout::sized(problem, caps, &FINE).memory <= caps.max_workgroup_memory,
         "partial sums exceed workgroup memory",
     )
 }
 
 /// How a workgroup is shared out.
 struct Layout {
-    wg: u32,
+    share: &'static Share,
     /// Lanes that share a key: its `vec4`s, rounded up to a power of two.
     lanes: u32,
     /// Whether those lanes exchange by shuffles.
@@ -67,34 +74,33 @@ struct Layout {
 impl Layout {
     fn of(problem: &Problem, caps: &Caps) -> Self {
         // A CPU runs the invocations of a workgroup one after another.
-        let fits = |&wg: &u32| {
-            let room = 2 * Self::sized(problem, caps, wg).memory <= caps.max_workgroup_memory;
-            wg <= caps.max_invocations && room && !caps.is_cpu
-        };
-        Self::sized(problem, caps, WORKGROUPS.into_iter().find(fits).unwrap_or(WG))
+        let is_long = capacity(problem) * u64::from(problem.batch * problem.kv_heads) >= LONG && !caps.is_cpu;
+        let coarse = Self::sized(problem, caps, &COARSE);
+        let has_room = 2 * coarse.memory <= caps.max_workgroup_memory && COARSE.wg <= caps.max_invocations;
+        if is_long && has_room { coarse } else { Self::sized(problem, caps, &FINE) }
     }
 
-    fn sized(problem: &Problem, caps: &Caps, wg: u32) -> Self {
+    fn sized(problem: &Problem, caps: &Caps, share: &'static Share) -> Self {
         let lanes = (problem.head_dim / 4).next_power_of_two();
+        let keys = share.wg / lanes;
         // A shuffle stays within a subgroup, so the lanes of a key must too.
         let subgroup = caps.subgroups.map_or(0, |s| s.min);
         let shuffles = subgroup >= lanes;
-        let joined = if shuffles { (subgroup / lanes).min(wg / lanes) } else { 1 };
-        let memory = wg / lanes / joined * problem.group() * (problem.head_dim + 2) * 4;
-        Self { wg, lanes, shuffles, joined, memory }
+        let joined = if shuffles { (subgroup / lanes).min(keys) } else { 1 };
+        let memory = keys / joined * problem.group() * (problem.head_dim + 2) * 4;
+        Self { share, lanes, shuffles, joined, memory }
     }
 
     fn keys(&self) -> u32 {
-        self.wg / self.lanes
+        self.share.wg / self.lanes
     }
 
     /// Most splits that are ever used: depends on heads and cache alone, so that scratch, bindings and grids never
     /// change. Each is a workgroup of every launch, at work or not, so there are no more than a full cache fills.
     fn max_splits(&self, problem: &Problem) -> u32 {
         let heads = problem.batch * problem.kv_heads;
-        let capacity = problem.keys.numel() / u64::from((heads * problem.head_dim).max(1));
-        let filled = capacity.div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
-        (BUSY / heads.max(1)).clamp(1, filled)
+        let filled = capacity(problem).div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
+        (self.share.busy / heads.max(1)).clamp(1, filled)
     }
 
     /// Splits of the live context, as `splits.wgsl` has it.
@@ -107,8 +113,13 @@ impl Layout {
         let parts = problem.group() * self.max_splits(problem) * 8;
         caps.coherent
             && caps.max_storage_buffers >= 7
-            && self.memory + parts + self.wg * 24 <= caps.max_workgroup_memory
+            && self.memory + parts + self.share.wg * 24 <= caps.max_workgroup_memory
     }
+}
+
+/// Keys that a cache holds.
+fn capacity(problem: &Problem) -> u64 {
+    problem.keys.numel() / u64::from((problem.batch * problem.kv_heads * problem.head_dim).max(1))
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
@@ -131,14 +142,14 @@ fn record_splits(
     parts: Vec<Binding>,
     merges: bool,
 ) -> Result<(), OpError> {
-    let shader = split_template(problem, layout, layout.wg, "sdpa_split", include_str!("split.wgsl"))
+    let shader = split_template(problem, layout, layout.share.wg, "sdpa_split", include_str!("split.wgsl"))
         .set("LANES", layout.lanes)
         .set("KEYS", layout.keys())
         .set("JOINED", layout.joined)
         .set("SLOTS", layout.keys() / layout.joined)
         .set("LANE_STEPS", layout.lanes.ilog2())
         .set("JOIN_STEPS", layout.joined.ilog2())
-        .set("AHEAD", AHEAD)
+        .set("AHEAD", layout.share.ahead)
         .set("KV_HEADS", problem.kv_heads)
         .flag("SUBGROUPS", layout.shuffles)
         .flag("MERGES", merges)
@@ -162,9 +173,9 @@ fn record_merge(
     states: Binding,
 ) -> Result<(), OpError> {
     let out = problem.out(lower)?;
-    let shader = split_template(problem, layout, WG, "sdpa_merge", include_str!("merge.wgsl"))
+    let shader = split_template(problem, layout, FINE.wg, "sdpa_merge", include_str!("merge.wgsl"))
         .set("LANES", layout.lanes)
-        .set("SLOTS", WG / layout.lanes)
+        .set("SLOTS", FINE.wg / layout.lanes)
         .shader();
     let read = |b: Binding| Binding { access: Access::Read, ..b };
     let bindings = vec![read(sums), read(states), lower.write(&out)];

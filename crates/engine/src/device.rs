@@ -16,20 +16,8 @@ pub struct AdapterChoice {
     pub name: Option<String>,
     /// Compile shaders with wgpu's bounds checks and loop bounds.
     pub checked_shaders: bool,
-    /// Which timestamps to use, where the adapter has them; fewer than all for tests.
-    pub timestamps: Timestamps,
-}
-
-/// Where timestamps may stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timestamps {
-    /// Between launches.
-    #[default]
-    Anywhere,
-    /// Between passes.
-    AtPasses,
-    /// Nowhere.
-    None,
+    /// Open the device as on an adapter without timestamps; for tests.
+    pub without_timestamps: bool,
 }
 
 /// What is known of an adapter.
@@ -120,11 +108,8 @@ impl Gpu {
         let adapter = select(choice)?;
         let info = describe(&adapter);
         let mut caps = caps(&adapter);
-        caps.timestamps &= choice.timestamps != Timestamps::None;
-        let mut features = wanted_features(&caps) & adapter.features();
-        if choice.timestamps != Timestamps::Anywhere {
-            features.remove(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
-        }
+        caps.timestamps &= !choice.without_timestamps;
+        let features = wanted_features(&caps) & adapter.features();
         let desc = wgpu::DeviceDescriptor {
             label: Some("etwgpu"),
             required_features: features,
@@ -199,7 +184,7 @@ fn wanted_features(caps: &Caps) -> wgpu::Features {
         | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
         | wgpu::Features::PIPELINE_CACHE;
     if caps.timestamps {
-        features |= wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        features |= wgpu::Features::TIMESTAMP_QUERY;
     }
     if caps.coop_matrix {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;

@@ -189,7 +189,7 @@ impl Prepared {
 
     /// Uploads inputs, runs every launch in one pass and one submission, and hands each output's bytes to `sink`.
     ///
-    /// Where `trace` asks for times of launches, timestamps stand between them.
+    /// Where `trace` asks for times of launches, and the device has timestamps, every launch gets a pass of its own.
     pub fn run(
         &mut self,
         gpu: &Gpu,
@@ -203,8 +203,8 @@ impl Prepared {
         trace.end(Phase::Inputs);
         stats.dispatches = self.active().count();
         let timed = self.timed(trace.timing());
-        let kept = self.timer.take().filter(|timer| timer.serves(trace.timing(), timed.len()));
-        let timer = kept.or_else(|| Timer::new(gpu, trace.timing(), timed.len()));
+        let kept = self.timer.take().filter(|timer| timer.launches() == timed.len());
+        let timer = kept.or_else(|| Timer::new(gpu, timed.len()));
         let Encoded { commands, passes } = match (&timer, self.next.take()) {
             (None, Some(ready)) => ready,
             (timer, _) => self.encode(gpu, timer.as_ref().map(|timer| (timer, trace.timing()))),
@@ -277,21 +277,11 @@ impl Prepared {
         }
     }
 
-    /// Every launch in one pass, or, where each is timed and the device has timestamps between passes alone, in a pass of
-    /// its own.
+    /// Every launch in one pass, or, where each is timed, in a pass of its own.
     fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, Timing)>) -> Encoded {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         self.upload.encode(&mut encoder);
         let passes = match timed {
-            Some((timer, Timing::Launches)) if timer.is_inside() => {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                timer.mark(&mut pass, 0);
-                for (count, (_, step)) in self.active().enumerate() {
-                    step.encode(&mut pass);
-                    timer.mark(&mut pass, count + 1);
-                }
-                1
-            }
             Some((timer, Timing::Launches)) => {
                 for (count, (_, step)) in self.active().enumerate() {
                     let timestamp_writes = Some(timer.writes(count));

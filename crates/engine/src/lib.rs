@@ -12,7 +12,7 @@ mod profile;
 mod trace;
 mod transfer;
 
-pub use device::{AdapterChoice, AdapterInfo, Gpu, Timestamps, adapters};
+pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};
 pub use error::EngineError;
 pub use execute::{Patch, PlanMemory, Prepared, RunStats, Sink};
 pub use memory::Buffer;

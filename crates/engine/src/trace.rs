@@ -10,7 +10,7 @@ pub enum Timing {
     Off,
     /// The one pass of production, as a whole.
     Pass,
-    /// Every launch.
+    /// Every launch, in a pass of its own.
     Launches,
 }
 

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use etwgpu_engine::Timing;
 use etwgpu_graph::Graph;
-use etwgpu_runtime::{Knobs, Model, Profile, RunStats, Session, analyse};
+use etwgpu_runtime::{Knobs, Model, Profile, RunStats, Session, analyse, gpu};
 use serde_json::{Value, json};
 
 use super::{Output, median};
 use crate::host::Arguments;
 use crate::npy::Array;
-use crate::profile::{launches, lines};
+use crate::profile::{cost_us, launches, lines};
 use crate::pte::Pte;
 
 /// What to measure.
@@ -174,14 +174,15 @@ impl Decoder {
 
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {
         let mut arguments = self.arguments(position, length);
-        print_kernels(&self.graph, self.session.profile(&mut arguments, Timing::Launches)?);
+        let timer_us = cost_us(&*gpu(&Knobs::default())?)?;
+        print_kernels(&self.graph, self.session.profile(&mut arguments, Timing::Launches)?, timer_us);
         Ok(())
     }
 }
 
-fn print_kernels(graph: &Graph, profile: Profile) {
+fn print_kernels(graph: &Graph, profile: Profile, timer_us: f64) {
     let barriers = profile.lowered.recording.barriers();
-    let launches = launches(graph, &[profile]);
+    let launches = launches(graph, &[profile], timer_us);
     let total: f64 = launches.iter().map(|launch| launch.us).sum();
     println!("  {total:.1} us in {} launches, {barriers} barriers", launches.len());
     print!("{}", lines(&launches, None));

@@ -9,6 +9,7 @@ use super::Options;
 use super::inputs::synthesise;
 use super::limits::Limits;
 use super::measurement::{LaunchTime, Measurement, PhaseTime};
+use super::timer::cost_us;
 use crate::bench::median;
 use crate::host::Arguments;
 use crate::look::{Usage, live, shown_input};
@@ -52,6 +53,7 @@ pub fn measure(options: &Options) -> Result<Measurement> {
     for _ in 0..options.runs {
         passes.extend(run(Timing::Pass)?.trace.spans.first().map(|span| span.duration() / 1e3));
     }
+    let timer_us = cost_us(&gpu)?;
     let timed: Vec<Profile> = (0..options.runs).map(|_| run(Timing::Launches)).collect::<Result<_>>()?;
     let last = timed.last().context("no runs")?;
     let phases = last.trace.phases.iter().map(|p| PhaseTime {
@@ -68,13 +70,15 @@ pub fn measure(options: &Options) -> Result<Measurement> {
         run_us: median(&mut whole),
         pass_us: (!passes.is_empty()).then(|| median(&mut passes)),
         barriers: last.lowered.recording.barriers(),
+        timer_us,
         phases: phases.collect(),
-        launches: launches(&model.graph, &timed),
+        launches: launches(&model.graph, &timed, timer_us),
     })
 }
 
-/// The launches of the last of some timed runs of the same work, each with its median time over all.
-pub fn launches(graph: &Graph, timed: &[Profile]) -> Vec<LaunchTime> {
+/// The launches of the last of some timed runs of the same work, each with its median time over all, less what timing it
+/// costs.
+pub fn launches(graph: &Graph, timed: &[Profile], timer_us: f64) -> Vec<LaunchTime> {
     let Some(last) = timed.last() else { return Vec::new() };
     let launch = |(at, span): (usize, &etwgpu_engine::Span)| {
         let dispatch = last.lowered.recording.dispatches.get(span.dispatch?)?;
@@ -92,7 +96,7 @@ pub fn launches(graph: &Graph, timed: &[Profile]) -> Vec<LaunchTime> {
             matrix: dispatch.shader.enables("wgpu_cooperative_matrix"),
             start_us: span.start / 1e3,
             last_us: span.duration() / 1e3,
-            us: median(&mut times),
+            us: (median(&mut times) - timer_us).max(0.0),
         })
     };
     last.trace.spans.iter().enumerate().filter_map(launch).collect()

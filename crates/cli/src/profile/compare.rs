@@ -60,6 +60,7 @@ mod tests {
             run_us: 10.0,
             pass_us: None,
             barriers: 0,
+            timer_us: 0.0,
             phases: vec![],
             launches: launches
                 .iter()

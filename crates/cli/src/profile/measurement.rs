@@ -26,6 +26,9 @@ pub struct Measurement {
     pub pass_us: Option<f64>,
     /// Launches before which the device waits for an earlier one.
     pub barriers: usize,
+    /// What timing a launch by itself costs, in microseconds; it is taken off the launches' times.
+    #[serde(default)]
+    pub timer_us: f64,
     /// Phases of the last timed run.
     pub phases: Vec<PhaseTime>,
     /// Launches in order.

@@ -8,6 +8,7 @@ mod limits;
 mod measurement;
 mod roofline;
 mod table;
+mod timer;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub use limits::Limits;
 pub use measurement::{LaunchTime, Measurement, PhaseTime};
 pub use roofline::svg;
 pub use table::{Row, lines, rows, table};
+pub use timer::cost_us;
 
 use crate::look::{Input, ShapeArg, Sizes, Target, ValueArg};
 

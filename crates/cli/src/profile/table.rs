@@ -108,8 +108,19 @@ pub fn lines(launches: &[LaunchTime], limits: Option<&Limits>) -> String {
 
 /// The whole report.
 pub fn table(measurement: &Measurement) -> String {
-    let Measurement { program, device, inputs, runs, limits, run_us, pass_us, barriers, launches, .. } =
-        measurement;
+    let Measurement {
+        program,
+        device,
+        inputs,
+        runs,
+        limits,
+        run_us,
+        pass_us,
+        barriers,
+        timer_us,
+        launches,
+        ..
+    } = measurement;
     let mut text = format!("{program}\non {device}\n");
     for (position, input) in inputs.iter().enumerate() {
         let _ = writeln!(text, "input{position} {input}");
@@ -133,6 +144,7 @@ pub fn table(measurement: &Measurement) -> String {
             100.0 * (kernels / pass - 1.0)
         );
     }
+    let _ = writeln!(text, "off each kernel's time: {timer_us:.1} us that timing it by itself costs");
     text + &lines(launches, Some(limits))
 }
 

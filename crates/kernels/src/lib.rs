@@ -4,6 +4,7 @@
 //! a recording. Both are pure functions of their arguments.
 
 pub mod args;
+mod buffers;
 #[cfg(feature = "reference")]
 pub mod cases;
 pub mod fuse;

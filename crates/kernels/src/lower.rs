@@ -6,11 +6,12 @@ use std::ops::Range;
 use etwgpu_graph::{Graph, Value, ValueId};
 use etwgpu_record::{
     Access, Binding, BufferDesc, BufferId, Caps, Dispatch, LiveParam, OutputCopy, Recording, Shader,
-    WeightKey, WeightLayout, assign_slots,
+    WeightLayout, assign_slots,
 };
 use thiserror::Error;
 
 use crate::args::{NodeCx, OpError, TensorArg};
+use crate::buffers::{Buffers, padded};
 use crate::fuse::Groups;
 use crate::live::Live;
 use crate::op::Body;
@@ -237,70 +238,6 @@ fn record_outputs(planner: &Planner<'_>, live: &Live, recording: &mut Recording,
         let buffer = buffers.of_tensor(planner, live, recording, &arg);
         recording.outputs.push(OutputCopy { output: position as u32, buffer, size: arg.bytes() });
     }
-}
-
-/// Buffers of a recording under construction.
-#[derive(Default)]
-struct Buffers {
-    values: HashMap<ValueId, BufferId>,
-    weights: HashMap<WeightKey, BufferId>,
-}
-
-impl Buffers {
-    fn of_tensor(
-        &mut self,
-        planner: &Planner<'_>,
-        live: &Live,
-        recording: &mut Recording,
-        arg: &TensorArg,
-    ) -> BufferId {
-        let root = planner.storage.root(arg.id);
-        if planner.storage.kind(arg.id) == Kind::Weight {
-            return self.of_weight(planner.graph, recording, root, WeightLayout::Raw);
-        }
-        *self.values.entry(root).or_insert_with(|| {
-            let value = root.0;
-            let size = padded(tensor_bytes(planner.graph, root, &live.dims[root.index()]));
-            let bound = planner.graph.tensor(root).map_or(0, |t| tensor_bytes(planner.graph, root, &t.dims));
-            recording.add_buffer(match planner.storage.kind(root) {
-                Kind::State => BufferDesc::State { value, size: padded(bound) },
-                Kind::Input => BufferDesc::Input { value, size },
-                Kind::Temp | Kind::Weight => BufferDesc::Temp { size },
-            })
-        })
-    }
-
-    fn of_weight(
-        &mut self,
-        graph: &Graph,
-        recording: &mut Recording,
-        root: ValueId,
-        layout: WeightLayout,
-    ) -> BufferId {
-        let tensor = graph.tensor(root);
-        let constant = tensor.and_then(|t| t.constant).map_or(0, |c| canonical(graph, c.index()));
-        let key = WeightKey { constant: constant as u32, layout };
-        *self.weights.entry(key).or_insert_with(|| {
-            let size = tensor.map_or(0, |t| tensor_bytes(graph, root, &t.dims));
-            recording.add_buffer(BufferDesc::Weight { key, size: padded(size) })
-        })
-    }
-}
-
-/// The first constant with the same source: equal bytes are resident once.
-fn canonical(graph: &Graph, constant: usize) -> usize {
-    let source = &graph.constants[constant].source;
-    graph.constants[..constant].iter().position(|c| c.source == *source).unwrap_or(constant)
-}
-
-fn tensor_bytes(graph: &Graph, id: ValueId, dims: &[u32]) -> u64 {
-    let element = graph.tensor(id).map_or(0, |t| t.dtype.size());
-    dims.iter().map(|&d| u64::from(d)).product::<u64>() * element
-}
-
-/// Buffers end on a 16-byte boundary, so that shaders may read whole `vec4`s, and are never empty.
-fn padded(size: u64) -> u64 {
-    size.next_multiple_of(16).max(16)
 }
 
 /// What an operator records into.

@@ -16,7 +16,7 @@ use crate::template::Template;
 pub(crate) const NAME: &str = "linear.coop";
 
 /// Fewest rows that are worth whole matrices.
-const MIN_ROWS: u64 = 16;
+const MIN_ROWS: u64 = 9;
 
 /// Invocations of the launch that adds up parts.
 const SUM_WG: u32 = 256;
@@ -121,7 +121,9 @@ fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
     require(caps.coop_matrix, "the adapter reports no 16x16x16 cooperative matrices")?;
     require(caps.f16, "the adapter has no f16")?;
     require(caps.subgroups.is_some_and(|s| s.min == 32 && s.max == 32), "subgroups are not 32 wide")?;
-    require(m >= MIN_ROWS, "fewer than 16 rows of activations")?;
+    if m < MIN_ROWS {
+        return Err(format!("fewer than {MIN_ROWS} rows of activations").into());
+    }
     require(
         k.is_multiple_of(32) && group.is_multiple_of(32),
         "K and the group size are not multiples of 32",

@@ -19,8 +19,8 @@ use crate::template::Template;
 /// Channels of one invocation and load.
 const CHUNK: u32 = 32;
 
-/// Largest M: beyond it the tiled route reads the weights less often.
-pub(crate) const MAX_ROWS: u64 = 4;
+/// Largest M: beyond it the tiled routes read the weights less often.
+pub(crate) const MAX_ROWS: u64 = 8;
 
 /// Workgroups that keep a large GPU busy.
 const BUSY: u32 = 512;
@@ -41,7 +41,9 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 }
 
 fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
-    require(m <= MAX_ROWS, "more than 4 rows of activations")?;
+    if m > MAX_ROWS {
+        return Err(format!("more than {MAX_ROWS} rows of activations").into());
+    }
     require(
         k.is_multiple_of(CHUNK) && group.is_multiple_of(CHUNK),
         "K and the group size are not multiples of 32",

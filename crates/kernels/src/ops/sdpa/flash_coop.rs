@@ -15,14 +15,12 @@ use crate::route::{Refusal, require};
 /// Queries of a subgroup: a row of 16x16 matrices.
 const SUBGROUP_ROWS: u32 = 16;
 
-/// Queries of a workgroup: as many as fit in workgroup memory.
-fn rows(head_dim: u32) -> u32 {
-    if head_dim <= 64 { 4 * SUBGROUP_ROWS } else { 2 * SUBGROUP_ROWS }
-}
+/// Queries of a workgroup.
+const ROWS: u32 = 4 * SUBGROUP_ROWS;
 
-/// Keys of a tile: as many as queries, since both pass through the same memory.
+/// Keys of a tile: as many as fit in workgroup memory.
 fn keys(head_dim: u32) -> u32 {
-    rows(head_dim)
+    if head_dim <= 64 { 64 } else { 32 }
 }
 
 /// The largest head dimension: its rows must fit in workgroup memory and registers.
@@ -42,25 +40,25 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.max_workgroup_memory >= memory(problem.head_dim), "too little workgroup memory")
 }
 
-/// Bytes of workgroup memory: keys in two parts, the first of which makes room for probabilities; values, scores.
+/// Bytes of workgroup memory: queries or keys, or probabilities in their place; what is left of keys; values; scores.
 fn memory(head_dim: u32) -> u32 {
-    let (rows, keys) = (rows(head_dim), keys(head_dim));
-    let (tile, weights) = (keys * (head_dim + 8) * 2, rows * (keys + 8) * 2);
-    tile.max(weights) + 2 * tile + rows * (keys + 8) * 4 + 16
+    let keys = keys(head_dim);
+    let (row, weights) = ((head_dim + 8) * 2, ROWS * (keys + 8) * 2);
+    (keys.max(ROWS) * row).max(weights) + 2 * keys * row + ROWS * (keys + 8) * 4 + 16
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
     let out = problem.out(lower)?;
-    let (rows, keys) = (rows(problem.head_dim), keys(problem.head_dim));
-    let wg = rows / SUBGROUP_ROWS * 32;
+    let keys = keys(problem.head_dim);
+    let wg = ROWS / SUBGROUP_ROWS * 32;
     // Halves need no second part.
     let exact = problem.q.dtype == DType::F16 && problem.keys.dtype == DType::F16;
     let shader = problem
         .template("sdpa_flash_coop", include_str!("flash_coop.wgsl"))
         .set("WG", wg)
         .set("KEYS", keys)
-        .set("ROWS", rows)
-        .set("Q_LOADS", rows * problem.head_dim / 4 / wg)
+        .set("ROWS", ROWS)
+        .set("Q_LOADS", ROWS * problem.head_dim / 4 / wg)
         .set("LOADS", keys * problem.head_dim / 4 / wg)
         .set("DEPTH", problem.head_dim / 16)
         .set("KEY_BLOCKS", keys / 16)
@@ -70,6 +68,6 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         .shader();
     let bindings =
         vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower), lower.write(&out)];
-    let grid = [problem.heads, problem.seq.div_ceil(rows), problem.batch];
+    let grid = [problem.heads, problem.seq.div_ceil(ROWS), problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }

@@ -15,8 +15,8 @@ const SCORE_PITCH = KEYS / 4u + 2u;
 const SLACK = 8.0;
 const LOG2_E = 1.4426950408889634;
 
-// Queries before the first tile; then keys; then, after the products with those, the probabilities of the same tile.
-var<workgroup> high: array<vec4<f16>, max(KEYS * PITCH, ROWS * SCORE_PITCH)>;
+// Queries before the first tile, a part at a time; then keys; then, after the products with those, the probabilities of the same tile.
+var<workgroup> high: array<vec4<f16>, max(max(KEYS, ROWS) * PITCH, ROWS * SCORE_PITCH)>;
 #ifdef SPLIT
 // What f16 left over, times LOW_SCALE: as it is it might be too small for f16.
 const LOW_SCALE = 2048.0;
@@ -42,22 +42,33 @@ fn fetch(kv: u32, c0: u32, lid: u32) {
 #end
 }
 
-// Keeps a vec4 of queries or keys, in two parts where one is not enough. The first part is cut off by its bits: compilers
-// take the difference to what was rounded to f16 and back for zero.
-fn keep(at: u32, v: vec4<f32>) {
 #ifdef SPLIT
-    let cut = bitcast<vec4<f32>>(bitcast<vec4<u32>>(v) & vec4(0xffffe000u));
-    high[at] = vec4<f16>(cut);
-    low[at] = vec4<f16>((v - cut) * LOW_SCALE);
+// The part of a number that f16 holds, cut off by its bits: compilers take the difference to what was rounded to f16 and
+// back for zero.
+fn cut(v: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(v) & vec4(0xffffe000u));
+}
+
+fn rest_of(v: vec4<f32>) -> vec4<f16> {
+    return vec4<f16>((v - cut(v)) * LOW_SCALE);
+}
 #else
-    high[at] = vec4<f16>(v);
+fn cut(v: vec4<f32>) -> vec4<f32> {
+    return v;
+}
 #endif
+
+fn query_at(s0: u32, h: u32, b: u32, e: u32) -> vec4<f32> {
+    return vec4<f32>(q[q_at(b, min(s0 + e / QUADS, p.seq - 1u), h) + e % QUADS]) * (p.scale * LOG2_E);
 }
 
 fn stage(lid: u32) {
 #for i LOADS
     let to{i} = ({i}u * WG + lid) / QUADS * PITCH + ({i}u * WG + lid) % QUADS;
-    keep(to{i}, next_k{i});
+    high[to{i}] = vec4<f16>(cut(next_k{i}));
+#ifdef SPLIT
+    low[to{i}] = rest_of(next_k{i});
+#endif
     value_tile[to{i}] = vec4<f16>(next_v{i});
 #end
 }
@@ -71,23 +82,30 @@ fn main(ids: Ids) {
     let kv = kv_at(b, h);
     let last = p.seq - 1u;
     fetch(kv, 0u, ids.lid);
+    // Queries pass through the keys' memory, one part after the other.
 #for i Q_LOADS
-    {
-        let e = {i}u * WG + ids.lid;
-        let v = vec4<f32>(q[q_at(b, min(s0 + e / QUADS, last), h) + e % QUADS]) * (p.scale * LOG2_E);
-        keep(e / QUADS * PITCH + e % QUADS, v);
-    }
+    let e{i} = {i}u * WG + ids.lid;
+    let to_q{i} = e{i} / QUADS * PITCH + e{i} % QUADS;
+    let query{i} = query_at(s0, h, b, e{i});
+    high[to_q{i}] = vec4<f16>(cut(query{i}));
 #end
     workgroupBarrier();
 #for d DEPTH
     var sum{d} = coop_mat16x16<f32, C>();
     let at_q{d} = ids.subgroup * 16u * PITCH + {d}u * 4u;
     let a{d} = coopLoadT<coop_mat16x16<f16, A>>(&high[at_q{d}], PITCH);
-#ifdef SPLIT
-    let a_low{d} = coopLoadT<coop_mat16x16<f16, A>>(&low[at_q{d}], PITCH);
-#endif
 #end
     workgroupBarrier();
+#ifdef SPLIT
+#for i Q_LOADS
+    high[to_q{i}] = rest_of(query{i});
+#end
+    workgroupBarrier();
+#for d DEPTH
+    let a_low{d} = coopLoadT<coop_mat16x16<f16, A>>(&high[at_q{d}], PITCH);
+#end
+    workgroupBarrier();
+#endif
     // Two lanes share a row and take turns with its vec4s.
     let row = ids.subgroup * 16u + ids.lane / 2u;
     let half = ids.lane % 2u;

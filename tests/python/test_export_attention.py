@@ -119,7 +119,7 @@ def test_caches_threaded_through_the_host():
         assert bool(error_of(stale, want)) == (seed > 0)
 
 
-EDGES = [1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513]
+EDGES = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513]
 
 
 @pytest.mark.parametrize("shape, capacity, contexts", [

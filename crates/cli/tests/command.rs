@@ -103,8 +103,18 @@ fn bench(name: &str, arguments: &[&str]) -> (String, serde_json::Value) {
 
 #[test]
 fn benchmarks_of_kernels_measure_what_was_asked() {
-    let shapes =
-        ["--shape", "1x64x64,9x64x64", "--kind", "4w,f32", "--rotate", "1", "--repeats", "1", "--gbps", "10"];
+    let shapes = [
+        "--shape",
+        "1x64x64,9x64x64",
+        "--kind",
+        "4w,f32",
+        "--rotate",
+        "1",
+        "--repeats",
+        "1",
+        "--bandwidth",
+        "10",
+    ];
     let (text, figures) = bench("linear", &shapes);
     let rows = figures["rows"].as_array().unwrap();
     for (kind, m) in [("4w", 1), ("4w", 9), ("f32", 1), ("f32", 9)] {

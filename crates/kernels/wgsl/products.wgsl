@@ -1,5 +1,5 @@
-// What follows the products of one input with up to three matrices: scale, bias, and residual or gate. The host declares
-// the operands: x_scale and x_zero, bias0..2, residual, out0..2.
+// What follows the products of one input with up to three matrices: bias, and residual or gate. With ROW_SCALE the sums
+// lack the scale of a quantised row. The host declares the operands: x_scale, bias0..2, residual, out0..2.
 #ifdef ANY_F16
 #enable f16
 #endif
@@ -13,7 +13,7 @@ const N2 = 0u;
 
 fn scaled(segment: u32, m: u32, n: u32, sum: f32) -> f32 {
     var v = sum;
-#ifdef DYNAMIC_Q8
+#ifdef ROW_SCALE
     v *= f32(x_scale[m]);
 #endif
 #ifdef BIAS0
@@ -28,6 +28,7 @@ fn scaled(segment: u32, m: u32, n: u32, sum: f32) -> f32 {
     return v;
 }
 
+#ifndef ROPE
 #ifdef SWIGLU
 // Keeps one element of the gated product, from the sums of gate and up.
 fn keep_gated(m: u32, n: u32, gate: f32, up: f32) {
@@ -49,4 +50,5 @@ fn keep(segment: u32, m: u32, n: u32, sum: f32) {
 #endif
 #endif
 }
+#endif
 #endif

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::probe::{Builder, Probe, plan};
 use super::{Output, median};
-use crate::profile::Limits;
+use crate::profile::{Given, Limits};
 
 /// How long a route runs before it is timed.
 const WARM_UP: Duration = Duration::from_millis(50);
@@ -43,12 +43,8 @@ pub struct Options {
     /// Runs through all of them.
     #[arg(long, default_value_t = 7)]
     repeats: usize,
-    /// What the device reads in GB/s at best; measured without.
-    #[arg(long)]
-    gbps: Option<f64>,
-    /// What the device computes in TFLOP/s at best, in matrix units where it has them; measured without.
-    #[arg(long)]
-    tflops: Option<f64>,
+    #[command(flatten)]
+    limits: Given,
     #[command(flatten)]
     output: Output,
 }
@@ -97,7 +93,7 @@ fn usual_shapes() -> Vec<Shape> {
 /// Prints a row a layer and route.
 pub(super) fn run(options: &Options) -> Result<()> {
     let gpu = gpu(&Knobs::default())?;
-    let limits = Limits::of(&gpu, options.gbps, options.tflops, options.tflops)?;
+    let limits = Limits::of(&gpu, &options.limits)?;
     let shapes = if options.shapes.is_empty() { usual_shapes() } else { options.shapes.clone() };
     println!(
         "{:<6} {:>19}  {:<14} {:>11} {:>9} {:>9} {:>7}",

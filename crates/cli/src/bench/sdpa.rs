@@ -26,7 +26,7 @@ use problem::{Cache, Problem, Shape, noise};
 use row::{Row, difference};
 
 use super::{Output, median};
-use crate::profile::Limits;
+use crate::profile::{Given, Limits};
 
 /// The route that others are compared with: strided reads of the values, and no tile skipped.
 const NAIVE: &str = "sdpa.naive";
@@ -58,15 +58,8 @@ pub struct Options {
     /// Timed runs, of which the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// What the device can read, in GB/s; measured without.
-    #[arg(long, value_name = "GB/S")]
-    bandwidth: Option<f64>,
-    /// What the device can compute in f32, in TFLOP/s; measured without.
-    #[arg(long, value_name = "TFLOP/S")]
-    flops: Option<f64>,
-    /// What its cooperative matrices can compute, in TFLOP/s; measured without, where there are any.
-    #[arg(long, value_name = "TFLOP/S")]
-    matrix_flops: Option<f64>,
+    #[command(flatten)]
+    limits: Given,
     #[command(flatten)]
     output: Output,
 }
@@ -74,7 +67,7 @@ pub struct Options {
 /// Measures every problem on every arm.
 pub(super) fn run(options: &Options) -> Result<()> {
     let gpu = gpu(&Knobs::default())?;
-    let limits = Limits::of(&gpu, options.bandwidth, options.flops, options.matrix_flops)?;
+    let limits = Limits::of(&gpu, &options.limits)?;
     println!(
         "{}: {:.0} GB/s, {:.2} TFLOP/s{}",
         gpu.caps().name,

@@ -22,7 +22,7 @@ pub fn measure(options: &Options) -> Result<Measurement> {
             Usage("profile runs on this machine's adapter; --caps is for dump and explain".into()).into()
         );
     }
-    let given = [options.bandwidth, options.flops, options.matrix_flops];
+    let given = [options.limits.bandwidth, options.limits.flops, options.limits.matrix_flops];
     if given.iter().flatten().any(|&limit| !(limit.is_finite() && limit > 0.0)) {
         return Err(Usage("limits of the device must be above zero".into()).into());
     }
@@ -37,7 +37,7 @@ pub fn measure(options: &Options) -> Result<Measurement> {
     if !gpu.caps().timestamps {
         anyhow::bail!("{} has no timestamps; nothing can be timed", gpu.caps().name);
     }
-    let limits = Limits::of(&gpu, options.bandwidth, options.flops, options.matrix_flops)?;
+    let limits = Limits::of(&gpu, &options.limits)?;
     let mut session = Session::load(chosen.delegate.processed, &knobs, &mut &program)?;
     let mut run = |timing| -> Result<Profile> { Ok(session.profile(&mut arguments.clone(), timing)?) };
     for _ in 0..2 {

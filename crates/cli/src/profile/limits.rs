@@ -1,6 +1,7 @@
 //! What a device can do: the lines of a roofline, from the command line or from three short kernels.
 
 use anyhow::Result;
+use clap::Args;
 use etwgpu_engine::{Gpu, Prepared, Timing, Trace};
 use etwgpu_record::{Access, Binding, BufferDesc, Dispatch, Recording, Shader};
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,24 @@ pub struct Limits {
     pub matrix_tflop_per_s: Option<f64>,
 }
 
+/// Limits that the caller knows.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// What the device can read, in GB/s; measured without.
+    #[arg(long, value_name = "GB/S")]
+    pub bandwidth: Option<f64>,
+    /// What the device can compute in f32, in TFLOP/s; measured without.
+    #[arg(long, value_name = "TFLOP/S")]
+    pub flops: Option<f64>,
+    /// What its cooperative matrices can compute, in TFLOP/s; measured without, where there are any.
+    #[arg(long, value_name = "TFLOP/S")]
+    pub matrix_flops: Option<f64>,
+}
+
 impl Limits {
     /// The given limits, measuring those that are not given.
-    pub fn of(gpu: &Gpu, bandwidth: Option<f64>, flops: Option<f64>, matrix: Option<f64>) -> Result<Self> {
+    pub fn of(gpu: &Gpu, given: &Given) -> Result<Self> {
+        let Given { bandwidth, flops, matrix_flops: matrix } = *given;
         let matrix = match matrix {
             None if gpu.caps().coop_matrix => measured_matrices(gpu),
             given => given,

@@ -19,7 +19,7 @@ pub use chrome::trace;
 pub use collect::{launches, measure};
 pub use compare::compare;
 pub use inputs::synthesise;
-pub use limits::Limits;
+pub use limits::{Given, Limits};
 pub use measurement::{LaunchTime, Measurement, PhaseTime};
 pub use roofline::svg;
 pub use table::{Row, lines, rows, table};
@@ -48,15 +48,8 @@ pub struct Options {
     /// Timed runs; each launch's time is its median over them.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// What the device can read, in GB/s; measured without.
-    #[arg(long, value_name = "GB/S")]
-    bandwidth: Option<f64>,
-    /// What the device can compute in f32, in TFLOP/s; measured without.
-    #[arg(long, value_name = "TFLOP/S")]
-    flops: Option<f64>,
-    /// What its cooperative matrices can compute, in TFLOP/s; measured without, where there are any.
-    #[arg(long, value_name = "TFLOP/S")]
-    matrix_flops: Option<f64>,
+    #[command(flatten)]
+    limits: Given,
     /// Write everything that was measured, for `--compare`.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

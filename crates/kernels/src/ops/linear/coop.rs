@@ -164,6 +164,7 @@ fn template(joint: &Joint, label: &'static str, text: &'static str) -> Template 
         .flag("F16", joint.x.dtype == DType::F16)
         .flag("ANY_F16", joint.uses_f16())
         .flag("DYNAMIC_Q8", matches!(joint.quantise, Quantise::Given(_)))
+        .flag("ROW_SCALE", matches!(joint.quantise, Quantise::Given(_)))
         .flag("SWIGLU", matches!(joint.epilogue, Epilogue::SwiGlu(_)))
         .flag("SUBGROUPS", true)
 }

@@ -1,10 +1,7 @@
 // Products of one row m of activations with ROWS output channels of one weight matrix. TEAM invocations span the row;
 // TEAMS teams of a workgroup work on output channels of their own, TEAM_ROWS each.
 // Grid: blocks of channels over all segments (x, folded into z), rows of activations (y).
-#ifdef ANY_F16
-#enable f16
-#endif
-#import elem
+#import products
 #import reduce
 #import qparams
 struct Params {
@@ -16,12 +13,6 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> p: Params;
 
-#ifndef TWO
-const N1 = 0u;
-#endif
-#ifndef THREE
-const N2 = 0u;
-#endif
 const ROW_CHUNKS = K / 32u;
 const BLOCKS0 = (N0 + ROWS - 1u) / ROWS;
 const BLOCKS1 = (N1 + ROWS - 1u) / ROWS;
@@ -209,41 +200,19 @@ fn main(ids: Ids) {
     if ids.lid >= ROWS || first + ids.lid >= limit { return; }
     let r = ids.lid;
     let factor = row_factor(ids);
-    var v = total_of(r, 0u, ids) * factor;
+    let sum = total_of(r, 0u, ids) * factor;
 #ifdef SWIGLU
-    let n = first + r;
-    var u = total_of(r, 1u, ids) * factor;
-#ifdef BIAS0
-    v += f32(bias0[n]);
-#endif
-#ifdef BIAS1
-    u += f32(bias1[n]);
-#endif
-    out0[m * N0 + n] = elem(v / (1.0 + exp(-v)) * u);
+    keep_gated(m, first + r, sum, total_of(r, 1u, ids) * factor);
 #else
     var n = first + r;
     if rotates { n = row_of(n); }
-#ifdef BIAS0
-    if segment == 0u { v += f32(bias0[n]); }
-#endif
-#ifdef BIAS1
-    if segment == 1u { v += f32(bias1[n]); }
-#endif
-#ifdef BIAS2
-    if segment == 2u { v += f32(bias2[n]); }
-#endif
 #ifdef ROPE
+    var v = scaled(segment, m, n, sum);
     if segment < 2u {
         // The partner of this row in its rotation is its neighbour in the block.
-        var other = total_of(r ^ 1u, 0u, ids) * factor;
         let n_other = select(n, row_of(first + (r ^ 1u)), rotates);
         let partner = select(n ^ 1u, n_other, rotates);
-#ifdef BIAS0
-        if segment == 0u { other += f32(bias0[partner]); }
-#endif
-#ifdef BIAS1
-        if segment == 1u { other += f32(bias1[partner]); }
-#endif
+        let other = scaled(segment, m, partner, total_of(r ^ 1u, 0u, ids) * factor);
 #ifdef HALVES
         let at = (p.table_start + m) * D + n % D;
 #else
@@ -256,17 +225,7 @@ fn main(ids: Ids) {
     if segment == 1u { out1[(p.position + m) * N1 + n] = cache_elem(v); }
     if segment == 2u { out2[(p.position + m) * N2 + n] = cache_elem(v); }
 #else
-#ifdef RESIDUAL
-    out0[m * N0 + n] = elem(v + f32(residual[m * N0 + n]));
-#else
-    if segment == 0u { out0[m * N0 + n] = elem(v); }
-#ifdef TWO
-    if segment == 1u { out1[m * N1 + n] = elem(v); }
-#endif
-#ifdef THREE
-    if segment == 2u { out2[m * N2 + n] = elem(v); }
-#endif
-#endif
+    keep(segment, m, n, sum);
 #endif
 #endif
 }

@@ -11,7 +11,7 @@ use crate::error::EngineError;
 use crate::memory::Buffer;
 use crate::pipelines::Pipeline;
 use crate::profile::Timer;
-use crate::trace::{Phase, Timing, Trace};
+use crate::trace::{Phase, Trace, Window};
 use crate::transfer::{Download, Pending, Upload, is_mappable, missing};
 
 /// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
@@ -189,7 +189,7 @@ impl Prepared {
 
     /// Uploads inputs, runs every launch in one pass and one submission, and hands each output's bytes to `sink`.
     ///
-    /// Where `trace` asks for times of launches, and the device has timestamps, every launch gets a pass of its own.
+    /// Where `trace` asks for times of launches, and the device has timestamps, there are as many passes as it asks for.
     pub fn run(
         &mut self,
         gpu: &Gpu,
@@ -202,12 +202,12 @@ impl Prepared {
         stats.uploads = self.write_inputs(gpu, inputs)?;
         trace.end(Phase::Inputs);
         stats.dispatches = self.active().count();
-        let timed = self.timed(trace.timing());
-        let kept = self.timer.take().filter(|timer| timer.launches() == timed.len());
+        let timed = trace.timing().windows(self.active().map(|(position, _)| position));
+        let kept = self.timer.take().filter(|timer| timer.passes() == timed.len());
         let timer = kept.or_else(|| Timer::new(gpu, timed.len()));
         let Encoded { commands, passes } = match (&timer, self.next.take()) {
             (None, Some(ready)) => ready,
-            (timer, _) => self.encode(gpu, timer.as_ref().map(|timer| (timer, trace.timing()))),
+            (timer, _) => self.encode(gpu, timer.as_ref().map(|timer| (timer, &timed[..]))),
         };
         stats.passes = passes;
         trace.end(Phase::Encode);
@@ -268,32 +268,23 @@ impl Prepared {
         self.steps.iter().enumerate().filter(|(_, step)| !step.grid.contains(&0))
     }
 
-    /// What is between two timestamps: the whole pass, or each launch.
-    fn timed(&self, timing: Timing) -> Vec<Option<usize>> {
-        match timing {
-            Timing::Off => Vec::new(),
-            Timing::Pass => vec![None],
-            Timing::Launches => self.active().map(|(index, _)| Some(index)).collect(),
-        }
-    }
-
-    /// Every launch in one pass, or, where each is timed, in a pass of its own.
-    fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, Timing)>) -> Encoded {
+    /// Every launch in one pass, or each window of them in a timed pass of its own.
+    fn encode(&self, gpu: &Gpu, timed: Option<(&Timer, &[Window])>) -> Encoded {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         self.upload.encode(&mut encoder);
         let passes = match timed {
-            Some((timer, Timing::Launches)) => {
-                for (count, (_, step)) in self.active().enumerate() {
+            Some((timer, windows)) => {
+                let mut steps = self.active();
+                for (count, window) in windows.iter().enumerate() {
                     let timestamp_writes = Some(timer.writes(count));
                     let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                    step.encode(&mut encoder.begin_compute_pass(&desc));
+                    let mut pass = encoder.begin_compute_pass(&desc);
+                    steps.by_ref().take(window.launches).for_each(|(_, step)| step.encode(&mut pass));
                 }
-                self.active().count()
+                windows.len()
             }
-            whole => {
-                let timestamp_writes = whole.map(|(timer, _)| timer.writes(0));
-                let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                let mut pass = encoder.begin_compute_pass(&desc);
+            None => {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 self.active().for_each(|(_, step)| step.encode(&mut pass));
                 1
             }

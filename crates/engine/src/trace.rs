@@ -1,5 +1,6 @@
 //! What a run tells about itself: its phases on the host, and its launches on the device, on one time line.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 /// What is timed on the device.
@@ -12,6 +13,39 @@ pub enum Timing {
     Pass,
     /// Every launch, in a pass of its own.
     Launches,
+    /// So many consecutive launches at a time, each window of them in a pass of its own; the last window may have fewer.
+    Windows(NonZeroUsize),
+}
+
+impl Timing {
+    /// Launches that a timed pass holds at most; none when nothing is timed.
+    fn pass_size(self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Off => None,
+            Self::Pass => Some(NonZeroUsize::MAX),
+            Self::Launches => Some(NonZeroUsize::MIN),
+            Self::Windows(size) => Some(size),
+        }
+    }
+
+    /// The timed passes of a run with launches at these positions: every launch in one of them, in order.
+    pub(crate) fn windows(self, launches: impl Iterator<Item = usize>) -> Vec<Window> {
+        let Some(size) = self.pass_size() else { return Vec::new() };
+        let launches: Vec<usize> = launches.collect();
+        launches
+            .chunks(size.get())
+            .map(|chunk| Window { dispatch: chunk[0], launches: chunk.len() })
+            .collect()
+    }
+}
+
+/// Consecutive launches that share a timed pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Position of the first launch in its recording.
+    pub(crate) dispatch: usize,
+    /// How many, not counting those without workgroups.
+    pub(crate) launches: usize,
 }
 
 /// A part of a run on the host.
@@ -62,8 +96,10 @@ pub struct PhaseSpan {
 /// When launches ran on the device, in nanoseconds since the trace began.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
-    /// Position of the launch in its recording; none for the whole pass.
-    pub dispatch: Option<usize>,
+    /// Position of the first launch in its recording.
+    pub dispatch: usize,
+    /// Launches that ran in it, not counting those without workgroups.
+    pub launches: usize,
     /// Begin.
     pub start: f64,
     /// End.
@@ -140,7 +176,7 @@ mod tests {
         let mut trace = Trace::off();
         let submitted = trace.began + Duration::from_nanos(1000);
         let done = submitted + Duration::from_nanos(500);
-        let span = |dispatch, start, end| Span { dispatch: Some(dispatch), start, end };
+        let span = |dispatch, start, end| Span { dispatch, launches: 1, start, end };
         trace.place(vec![span(0, 7e9, 7e9 + 100.0), span(1, 7e9 + 200.0, 7e9 + 300.0)], submitted, done);
         assert_eq!(trace.spans, [span(0, 1100.0, 1200.0), span(1, 1300.0, 1400.0)]);
         trace.place(vec![span(0, 0.0, 900.0)], submitted, done);
@@ -149,6 +185,22 @@ mod tests {
             [span(0, 1000.0, 1900.0)],
             "work that seems longer than the wait begins at once"
         );
+    }
+
+    #[test]
+    fn windows_hold_every_launch_once_and_in_order() {
+        let windows = |timing: Timing| {
+            let windows = timing.windows([0, 1, 3, 4, 7].into_iter());
+            windows.into_iter().map(|window| (window.dispatch, window.launches)).collect::<Vec<_>>()
+        };
+        let size = |size| Timing::Windows(NonZeroUsize::new(size).unwrap());
+        assert_eq!(windows(Timing::Off), []);
+        assert_eq!(windows(Timing::Pass), [(0, 5)]);
+        assert_eq!(windows(Timing::Launches), [(0, 1), (1, 1), (3, 1), (4, 1), (7, 1)]);
+        assert_eq!(windows(size(2)), [(0, 2), (3, 2), (7, 1)]);
+        assert_eq!(windows(size(5)), windows(Timing::Pass));
+        assert_eq!(windows(size(9)), windows(Timing::Pass));
+        assert!(Timing::Pass.windows(std::iter::empty()).is_empty(), "no launch, nothing to time");
     }
 
     #[test]

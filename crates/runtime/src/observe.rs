@@ -58,7 +58,7 @@ pub(crate) fn spans(trace: &Trace, recording: &Recording) -> Vec<NamedSpan> {
     });
     let mut names = HashSet::new();
     let kernels = trace.spans.iter().filter_map(|span| {
-        let dispatch = recording.dispatches.get(span.dispatch?)?;
+        let dispatch = recording.dispatches.get(span.dispatch)?;
         let metadata = metadata(dispatch, span.duration());
         let (start, end) = (span.start.max(0.0) as u64, span.end.max(0.0) as u64);
         Some(NamedSpan { name: unique_name(dispatch, &mut names), start, end, metadata })
@@ -102,7 +102,7 @@ fn metadata(dispatch: &Dispatch, nanoseconds: f64) -> String {
 pub(crate) fn summary(trace: &Trace, recording: &Recording) -> String {
     let mut times: BTreeMap<&str, f64> = BTreeMap::new();
     for span in &trace.spans {
-        if let Some(dispatch) = span.dispatch.and_then(|at| recording.dispatches.get(at)) {
+        if let Some(dispatch) = recording.dispatches.get(span.dispatch) {
             *times.entry(dispatch.shader.label).or_default() += span.duration();
         }
     }

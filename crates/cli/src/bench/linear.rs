@@ -238,8 +238,7 @@ impl Probe {
     fn seconds_of_nodes(&mut self, nodes: usize) -> Result<Vec<f64>> {
         let mut times: BTreeMap<u32, f64> = BTreeMap::new();
         for span in self.spans()? {
-            let Some(dispatch) = span.dispatch else { continue };
-            let node = self.lowered.recording.dispatches[dispatch].node;
+            let node = self.lowered.recording.dispatches[span.dispatch].node;
             *times.entry(node).or_default() += span.duration() * 1e-9;
         }
         if times.is_empty() {

@@ -246,7 +246,7 @@ fn time(gpu: &Gpu, problem: &Problem, caches: &Caches, lowered: &Lowered, runs: 
     }
     let mut kernels: BTreeMap<&'static str, f64> = BTreeMap::new();
     for span in once(Timing::Launches)?.spans {
-        let Some(dispatch) = span.dispatch.and_then(|at| recording.dispatches.get(at)) else { continue };
+        let Some(dispatch) = recording.dispatches.get(span.dispatch) else { continue };
         *kernels.entry(dispatch.shader.label).or_default() += span.duration() / layers / 1e3;
     }
     Ok(Times { us: median(&mut passes), kernels, result })

@@ -61,8 +61,8 @@ fn a_profile_has_every_launch_in_its_table_files_and_pictures() {
     let measurement = Measurement::read(&json_path).unwrap();
     assert_eq!((measurement.limits.gb_per_s, measurement.limits.tflop_per_s), (100.0, 1.0));
     assert!(measurement.inputs.iter().any(|input| input.ends_with("= [7]")), "{:?}", measurement.inputs);
-    assert!(measurement.launches.len() >= 2 && measurement.run_us > 0.0);
-    for launch in &measurement.launches {
+    assert!(measurement.kernels.launches.len() >= 2 && measurement.run_us > 0.0);
+    for launch in &measurement.kernels.launches {
         assert!(launch.us > 0.0 && launch.bytes > 0 && !launch.node_ids.is_empty(), "{launch:?}");
         assert_eq!(launch.node_ids.len(), launch.operators.len());
         assert!(table.contains(&launch.kernel), "{table}");
@@ -73,14 +73,14 @@ fn a_profile_has_every_launch_in_its_table_files_and_pictures() {
     let events = trace["traceEvents"].as_array().unwrap();
     let of = |category: &str| events.iter().filter(|e| e["cat"] == category).collect::<Vec<_>>();
     let (host, kernels) = (of("host"), of("kernel"));
-    assert_eq!(kernels.len(), measurement.launches.len());
+    assert_eq!(kernels.len(), measurement.kernels.launches.len());
     let wait = host.iter().find(|e| e["name"] == "ETWGPU_WAIT").unwrap();
     let end = |e: &serde_json::Value| e["ts"].as_f64().unwrap() + e["dur"].as_f64().unwrap();
     let latest = kernels.iter().map(|e| end(e)).fold(0.0, f64::max);
     assert!(latest <= end(wait) + 1000.0, "kernels end at {latest}, the wait at {}", end(wait));
 
     let picture = std::fs::read_to_string(&svg_path).unwrap();
-    let discs = measurement.launches.iter().filter(|l| l.operations > 0).count();
+    let discs = measurement.kernels.launches.iter().filter(|l| l.operations > 0).count();
     assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
     assert!(discs > 0 && picture.matches("<circle").count() >= 1 && !picture.contains("NaN"), "{picture}");
     assert_eq!(picture.matches("<polyline").count(), 2, "a roof for each kind of arithmetic");
@@ -90,6 +90,37 @@ fn a_profile_has_every_launch_in_its_table_files_and_pictures() {
     assert!(ratios >= 3, "{same}");
     for path in [json_path, trace_path, svg_path] {
         std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn kernels_add_up_to_the_pass_and_are_held_against_windows() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/adder.pte");
+    let (path, json) = file("windows.json");
+    let arguments = ["profile", model, "--length", "1", "--position", "7", "--runs", "3", "--json", &json];
+    let text = shown(&[&arguments[..], &LIMITS].concat());
+    let Measurement { kernels, .. } = Measurement::read(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let (pass, count) = (kernels.pass_us.unwrap(), kernels.launches.len());
+    let by_construction = pass - kernels.timer_us;
+    assert!(kernels.timer_us >= 0.0 && count >= 16);
+    if kernels.timer_us > 0.0 {
+        assert!(kernels.us() >= by_construction * (1.0 - 1e-9), "{text}");
+        assert!(kernels.lifted > 0 || kernels.us() <= by_construction * (1.0 + 1e-9), "{text}");
+    }
+    assert_eq!(text.contains("kernels would be below"), kernels.lifted > 0, "{text}");
+    assert_eq!(kernels.checks.iter().map(|check| check.launches).collect::<Vec<_>>(), [2, 4, 8]);
+    for check in &kernels.checks {
+        let mut at = 0;
+        for window in &check.windows {
+            let inside = &kernels.launches[window.first..window.first + window.launches];
+            let predicted = kernels.timer_us + inside.iter().map(|launch| launch.us).sum::<f64>();
+            assert!((window.predicted_us - predicted).abs() < 1e-6 * predicted, "{window:?}");
+            assert!(window.first == at && window.us > 0.0);
+            at += window.launches;
+        }
+        assert!(at == count || at + 1 == count, "every launch but a last one alone");
+        assert!(text.contains(&format!("check, passes of {} kernels:", check.launches)), "{text}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use common::data;
@@ -43,6 +44,10 @@ fn load(model: &str, timestamp_query: &str) -> (Session, Arguments) {
     (Session::load(delegate.processed, &knobs, source).unwrap(), arguments)
 }
 
+fn windows(launches: usize) -> Timing {
+    Timing::Windows(NonZeroUsize::new(launches).unwrap())
+}
+
 fn shape(stats: &RunStats) -> (usize, usize, usize) {
     (stats.dispatches, stats.passes, stats.submits)
 }
@@ -69,6 +74,9 @@ fn the_setting_changes_nothing_but_the_passes_of_timed_runs() {
         let profile = plain.profile(&mut arguments.clone(), Timing::Launches).unwrap();
         assert_eq!(profile.trace.spans.len(), launches);
         assert_eq!(profile.lowered.recording, recordings[0], "timing is no part of a recording");
+        let pairs = plain.profile(&mut arguments.clone(), windows(2)).unwrap();
+        assert_eq!(pairs.stats.passes, launches.div_ceil(2));
+        assert_eq!(pairs.trace.spans.iter().map(|span| span.launches).sum::<usize>(), launches);
         assert_eq!(run(&mut plain), first, "and leaves nothing behind");
     }
 }
@@ -130,10 +138,35 @@ fn the_pass_of_production_is_timed_as_a_whole() {
 }
 
 #[test]
+fn windows_of_launches_are_timed_and_launches_without_workgroups_left_out() {
+    let gpu = open(false);
+    let mut recording = counting(12);
+    recording.dispatches[0].grid = [1, 0, 1];
+    recording.dispatches[5].grid = [0, 1, 1];
+    for (timing, expected) in [
+        (windows(4), vec![(1, 4), (6, 4), (10, 2)]),
+        (windows(100), vec![(1, 10)]),
+        (Timing::Pass, vec![(1, 10)]),
+    ] {
+        let (counted, stats, trace) = run(&gpu, &recording, timing);
+        assert_eq!((counted, shape(&stats)), (10, (10, expected.len(), 1)), "{timing:?}");
+        let spans = trace.spans.iter().map(|span| (span.dispatch, span.launches));
+        assert_eq!(spans.collect::<Vec<_>>(), expected);
+        assert!(trace.spans.iter().all(|span| span.duration() > 0.0));
+    }
+    let (counted, stats, trace) = run(&gpu, &counting(4101), windows(2));
+    assert_eq!((counted, stats.passes, trace.spans.len()), (4101, 2051, 2051), "more than a query set holds");
+    recording.dispatches.iter_mut().for_each(|dispatch| dispatch.grid = [0, 1, 1]);
+    let (_, stats, trace) = run(&gpu, &recording, Timing::Pass);
+    assert_eq!(shape(&stats), (0, 1, 1));
+    assert!(trace.spans.is_empty(), "nothing to time");
+}
+
+#[test]
 fn a_device_without_timestamps_runs_as_ever() {
     let gpu = open(true);
     assert!(!gpu.caps().timestamps);
-    for timing in [Timing::Off, Timing::Pass, Timing::Launches] {
+    for timing in [Timing::Off, Timing::Pass, Timing::Launches, windows(2)] {
         let (counted, stats, trace) = run(&gpu, &counting(3), timing);
         assert_eq!((counted, shape(&stats)), (3, (3, 1, 1)));
         assert!(trace.spans.is_empty() && !trace.phases.is_empty());

@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use etwgpu_engine::Timing;
 use etwgpu_graph::Graph;
-use etwgpu_runtime::{Knobs, Model, Profile, RunStats, Session, analyse, gpu};
+use etwgpu_runtime::{Knobs, Model, RunStats, Session, analyse, gpu};
 use serde_json::{Value, json};
 
 use super::{Output, median};
 use crate::host::Arguments;
 use crate::npy::Array;
-use crate::profile::{cost_us, launches, lines};
+use crate::profile::{Kernels, lines};
 use crate::pte::Pte;
+
+/// Runs behind the times of kernels, for each way of timing.
+const PROFILED: u32 = 10;
 
 /// What to measure.
 #[derive(Args)]
@@ -173,17 +175,10 @@ impl Decoder {
     }
 
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {
-        let mut arguments = self.arguments(position, length);
-        let timer_us = cost_us(&*gpu(&Knobs::default())?)?;
-        print_kernels(&self.graph, self.session.profile(&mut arguments, Timing::Launches)?, timer_us);
+        let arguments = self.arguments(position, length);
+        let run = |timing| Ok(self.session.profile(&mut arguments.clone(), timing)?);
+        let (kernels, _) = Kernels::measure(&*gpu(&Knobs::default())?, &self.graph, PROFILED, run)?;
+        print!("{}{}", kernels.summary(), lines(&kernels.launches, None));
         Ok(())
     }
-}
-
-fn print_kernels(graph: &Graph, profile: Profile, timer_us: f64) {
-    let barriers = profile.lowered.recording.barriers();
-    let launches = launches(graph, &[profile], timer_us);
-    let total: f64 = launches.iter().map(|launch| launch.us).sum();
-    println!("  {total:.1} us in {} launches, {barriers} barriers", launches.len());
-    print!("{}", lines(&launches, None));
 }

@@ -24,7 +24,7 @@ pub fn trace(measurement: &Measurement) -> Value {
             "ts": phase.start_us, "dur": phase.end_us - phase.start_us,
         })
     }));
-    events.extend(measurement.launches.iter().map(|launch| {
+    events.extend(measurement.kernels.launches.iter().map(|launch| {
         json!({
             "ph": "X", "cat": "kernel", "name": launch.kernel, "pid": 1, "tid": DEVICE,
             "ts": launch.start_us, "dur": launch.last_us,

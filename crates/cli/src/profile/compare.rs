@@ -10,7 +10,7 @@ use super::table::rows;
 pub fn compare(before: &Measurement, after: &Measurement) -> String {
     let mut kernels: BTreeMap<(String, String), [(usize, f64); 2]> = BTreeMap::new();
     for (side, measurement) in [before, after].into_iter().enumerate() {
-        for row in rows(&measurement.launches) {
+        for row in rows(&measurement.kernels.launches) {
             let entry = &mut kernels.entry((row.name(), row.route)).or_default()[side];
             *entry = (entry.0 + row.count, entry.1 + row.us);
         }
@@ -27,10 +27,10 @@ pub fn compare(before: &Measurement, after: &Measurement) -> String {
         let _ = writeln!(text, "{a:>11.1} {b:>11.1} {:>+11.1} {ratio} {counts:>12}  {name}", b - a);
     };
     line("the whole run on the host", before.run_us, after.run_us, "");
-    if let (Some(a), Some(b)) = (before.pass_us, after.pass_us) {
+    if let (Some(a), Some(b)) = (before.kernels.pass_us, after.kernels.pass_us) {
         line("its pass on the GPU", a, b, "");
     }
-    line("sum of kernels", before.kernels_us(), after.kernels_us(), "");
+    line("sum of kernels", before.kernels.us(), after.kernels.us(), "");
     for ((name, route), times) in &kernels {
         let [(count, a), (count_after, b)] = *times;
         line(&format!("{name}  {route}"), a, b, &format!("{count} -> {count_after}"));
@@ -46,7 +46,7 @@ pub fn compare(before: &Measurement, after: &Measurement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LaunchTime, Limits};
+    use super::super::{Kernels, LaunchTime, Limits};
     use super::*;
 
     #[test]
@@ -58,14 +58,14 @@ mod tests {
             runs: 1,
             limits: Limits::default(),
             run_us: 10.0,
-            pass_us: None,
-            barriers: 0,
-            timer_us: 0.0,
             phases: vec![],
-            launches: launches
-                .iter()
-                .map(|&(kernel, us)| LaunchTime { kernel: kernel.into(), us, ..LaunchTime::default() })
-                .collect(),
+            kernels: Kernels {
+                launches: launches
+                    .iter()
+                    .map(|&(kernel, us)| LaunchTime { kernel: kernel.into(), us, ..LaunchTime::default() })
+                    .collect(),
+                ..Kernels::default()
+            },
         };
         let text = compare(&measurement(&[("a", 5.0), ("b", 4.0)]), &measurement(&[("b", 1.0), ("c", 6.0)]));
         let kernels: Vec<&str> = text.lines().skip(5).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::kernels::Kernels;
 use super::limits::Limits;
 
 /// A profiled run.
@@ -16,23 +17,17 @@ pub struct Measurement {
     pub device: String,
     /// Inputs at their live sizes.
     pub inputs: Vec<String>,
-    /// Timed runs behind each launch's time.
+    /// Runs behind each median.
     pub runs: u32,
     /// What the device can do.
     pub limits: Limits,
     /// Median time of a run that times nothing, on the host, in microseconds.
     pub run_us: f64,
-    /// Median time on the device of the one pass that such a run has.
-    pub pass_us: Option<f64>,
-    /// Launches before which the device waits for an earlier one.
-    pub barriers: usize,
-    /// What timing a launch by itself costs, in microseconds; it is taken off the launches' times.
-    #[serde(default)]
-    pub timer_us: f64,
-    /// Phases of the last timed run.
+    /// Phases of the last run in which every launch was timed.
     pub phases: Vec<PhaseTime>,
-    /// Launches in order.
-    pub launches: Vec<LaunchTime>,
+    /// Times on the device.
+    #[serde(flatten)]
+    pub kernels: Kernels,
 }
 
 /// A phase of the host, in microseconds since the run began.
@@ -65,11 +60,11 @@ pub struct LaunchTime {
     pub operations: u64,
     /// Whether it uses cooperative matrices.
     pub matrix: bool,
-    /// Begin in the last timed run, in microseconds since the run began.
+    /// Begin in the last run in which each launch was timed, in microseconds since the run began.
     pub start_us: f64,
-    /// Its time in that run.
+    /// Its time in that run, with what a timed pass costs.
     pub last_us: f64,
-    /// Its median time over all timed runs.
+    /// Its median time over all such runs, without that cost.
     pub us: f64,
 }
 
@@ -79,11 +74,6 @@ impl Measurement {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is no measurement", path.display()))
-    }
-
-    /// Sum over the launches' times.
-    pub fn kernels_us(&self) -> f64 {
-        self.launches.iter().map(|launch| launch.us).sum()
     }
 }
 

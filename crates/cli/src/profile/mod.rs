@@ -1,9 +1,11 @@
 //! Where the time of a run goes, kernel by kernel.
 
+mod calibrate;
 mod chrome;
 mod collect;
 mod compare;
 mod inputs;
+mod kernels;
 mod limits;
 mod measurement;
 mod roofline;
@@ -15,15 +17,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
+pub use calibrate::{Check, Window};
 pub use chrome::trace;
-pub use collect::{launches, measure};
+pub use collect::measure;
 pub use compare::compare;
 pub use inputs::synthesise;
+pub use kernels::Kernels;
 pub use limits::{Given, Limits};
 pub use measurement::{LaunchTime, Measurement, PhaseTime};
 pub use roofline::svg;
 pub use table::{Row, lines, rows, table};
-pub use timer::cost_us;
 
 use crate::look::{Input, ShapeArg, Sizes, Target, ValueArg};
 
@@ -45,7 +48,7 @@ pub struct Options {
     /// Position of a decoder's first token: short for `--value input=N`.
     #[arg(long, value_name = "N")]
     position: Option<i64>,
-    /// Timed runs; each launch's time is its median over them.
+    /// Runs for each way of timing; each time is a median over them.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     #[command(flatten)]

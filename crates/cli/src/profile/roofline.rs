@@ -62,7 +62,7 @@ struct Point<'a> {
 /// The picture. Kernels that compute nothing, such as copies, have no place in it and are left out.
 pub fn svg(measurement: &Measurement) -> String {
     let limits = &measurement.limits;
-    let all = rows(&measurement.launches);
+    let all = rows(&measurement.kernels.launches);
     let total: f64 = all.iter().map(|row| row.us).sum();
     let drawn = all.iter().filter(|row| row.operations > 0 && row.bytes > 0 && row.us > 0.0);
     let points: Vec<Point<'_>> = drawn

@@ -108,19 +108,7 @@ pub fn lines(launches: &[LaunchTime], limits: Option<&Limits>) -> String {
 
 /// The whole report.
 pub fn table(measurement: &Measurement) -> String {
-    let Measurement {
-        program,
-        device,
-        inputs,
-        runs,
-        limits,
-        run_us,
-        pass_us,
-        barriers,
-        timer_us,
-        launches,
-        ..
-    } = measurement;
+    let Measurement { program, device, inputs, runs, limits, run_us, kernels, .. } = measurement;
     let mut text = format!("{program}\non {device}\n");
     for (position, input) in inputs.iter().enumerate() {
         let _ = writeln!(text, "input{position} {input}");
@@ -134,18 +122,7 @@ pub fn table(measurement: &Measurement) -> String {
         matrix.unwrap_or_default()
     );
     let _ = writeln!(text, "a run: {run_us:.1} us on the host, medians of {runs} runs");
-    let kernels = measurement.kernels_us();
-    if let Some(pass) = pass_us {
-        let _ = writeln!(
-            text,
-            "on the GPU: {pass:.1} us in its one pass; {kernels:.1} us as the sum of {} kernels ({:+.1} %), {barriers} \
-             barriers",
-            launches.len(),
-            100.0 * (kernels / pass - 1.0)
-        );
-    }
-    let _ = writeln!(text, "off each kernel's time: {timer_us:.1} us that timing it by itself costs");
-    text + &lines(launches, Some(limits))
+    text + &kernels.summary() + &lines(&kernels.launches, Some(limits))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const LAUNCHES: usize = 64;
 
 /// Microseconds that a timed launch seems to take longer than it does among others: a launch that does next to nothing,
 /// in a pass of its own, less its share of a pass in which each waits for the one before.
-pub fn cost_us(gpu: &Gpu) -> Result<f64> {
+pub(super) fn cost_us(gpu: &Gpu) -> Result<f64> {
     let recording = chain();
     let mut prepared = Prepared::new(gpu, &recording, &|_| None)?;
     let mut run = |timing| -> Result<Vec<f64>> {

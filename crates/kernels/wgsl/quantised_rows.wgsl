@@ -1,10 +1,12 @@
-// Activations quantised to 8 bits with a scale x_scale and a zero point x_zero a row, which the host declares.
+// Activations quantised to 8 bits with a scale x_scale and a zero point x_zero a row, which the host declares unless
+// QUANTISE_HERE says that they are chosen in the launch.
 // Quantisation of one row of activations.
 struct RowQuant {
     scale: f32,
     zero: f32,
 }
 
+#ifndef QUANTISE_HERE
 fn row_quant(m: u32) -> RowQuant {
 #ifdef DYNAMIC_Q8
     return RowQuant(f32(x_scale[m]), f32(extractBits(bitcast<i32>(x_zero[m / 4u]), 8u * (m % 4u), 8u)));
@@ -12,6 +14,7 @@ fn row_quant(m: u32) -> RowQuant {
     return RowQuant(1.0, 0.0);
 #endif
 }
+#endif
 
 // The integer that an activation is quantised to, less the zero point; the activation itself where it is not.
 fn quantised(v: vec4<f32>, q: RowQuant) -> vec4<f32> {

@@ -1,6 +1,6 @@
 //! Linear layers as parts of a fusion, and the fusion of a normalisation into the layers that read it.
 
-use etwgpu_graph::ValueId;
+use etwgpu_graph::{DType, ValueId};
 use etwgpu_record::Caps;
 
 use super::{Found, Fused, Miss, View, near};
@@ -99,7 +99,7 @@ impl Linears {
         epilogue: Epilogue,
     ) -> Result<(), Refusal> {
         require(!planner.avoids(coop::NAME), "the route for products is switched off")?;
-        let joint = self.products(cx, epilogue).map_err(|e| e.to_string())?;
+        let (_, joint) = self.behind(cx, epilogue).map_err(|e| e.to_string())?;
         coop::fits_joint(&joint, planner.caps)
     }
 
@@ -114,16 +114,15 @@ impl Linears {
         gemv::record_joint(lower, &joint, label)
     }
 
-    /// Records what comes before the products, and those in one launch.
+    /// Records the products in one launch, and what comes before them.
     pub(super) fn record_products(
         &self,
         lower: &mut Lower<'_>,
         epilogue: Epilogue,
         label: &'static str,
     ) -> Result<(), OpError> {
-        let before: Vec<usize> = self.norm.into_iter().chain(self.first_choice).collect();
+        let (before, joint) = self.behind(&lower.cx, epilogue)?;
         record_nodes(lower, &before)?;
-        let joint = self.products(&lower.cx, epilogue)?;
         coop::record_joint(lower, &joint, label)
     }
 
@@ -146,6 +145,15 @@ impl Linears {
         }
         joint.quantise = if self.qparams.is_empty() { Quantise::No } else { Quantise::Here };
         Ok(joint)
+    }
+
+    /// What is left behind nodes that run by themselves, and those: parameters in `f16` are rounded where they are stored.
+    fn behind(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<(Vec<usize>, Joint), OpError> {
+        let products = self.products(cx, epilogue.clone())?;
+        if self.qparams.is_empty() || products.x.dtype == DType::F32 {
+            return Ok((Vec::new(), self.joint(cx, epilogue)?));
+        }
+        Ok((self.norm.into_iter().chain(self.first_choice).collect(), products))
     }
 
     /// The products alone, with the first layer's choice of parameters for all.

@@ -93,6 +93,11 @@ impl Fused for Residual {
         if in_one.is_ok() {
             return self.linears.record_all(lower, epilogue, "linear_residual");
         }
+        let products = self.linears.fits_products(&cx, lower.planner(), epilogue.clone());
+        lower.consider("residual_coop", products.clone());
+        if products.is_ok() {
+            return self.linears.record_products(lower, epilogue, "residual_coop");
+        }
         let add = cx.at(self.add);
         let (residual, out) = (add.tensor(self.other)?, add.out(0)?);
         self.linears.record_inputs(lower)?;

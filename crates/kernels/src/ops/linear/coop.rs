@@ -1,11 +1,12 @@
-//! Many rows of activations on cooperative matrices: operands are rounded to `f16` in workgroup memory, products
-//! accumulate in `f32`. Few tiles share out K as well, and a second launch adds up their parts.
+//! Many rows of activations on cooperative matrices: operands are rounded to `f16`, products accumulate in `f32`. Few tiles
+//! share out K as well, and a further launch adds up their parts.
 
 use etwgpu_graph::DType;
 use etwgpu_record::{Access, Binding, Caps, Precision};
 
-use super::joint::{Epilogue, Joint, Quantise};
-use super::operands::Builder;
+use super::coop_rows::{self, Rows};
+use super::joint::{Epilogue, Joint};
+use super::operands::{Builder, quads, scalars};
 use super::{Problem, Weights};
 use crate::args::OpError;
 use crate::lower::{Launch, Lower};
@@ -26,6 +27,8 @@ const SUM_WG: u32 = 256;
 struct Tile {
     rows: u32,
     columns: u32,
+    /// Channels of the operands that are in workgroup memory at once: more means fewer waits.
+    step: u32,
     subgroup_rows: u32,
     subgroup_columns: u32,
     /// Time of one step of a workgroup that has a core to itself, and of each one where several share a core; in
@@ -35,10 +38,25 @@ struct Tile {
 }
 
 /// Large tiles reuse operands best, small ones keep more cores busy.
-const TILES: [Tile; 3] = [
-    Tile { rows: 128, columns: 128, subgroup_rows: 2, subgroup_columns: 4, alone: 1.6, shared: 1.6 },
-    Tile { rows: 64, columns: 128, subgroup_rows: 2, subgroup_columns: 2, alone: 1.15, shared: 0.9 },
-    Tile { rows: 64, columns: 64, subgroup_rows: 2, subgroup_columns: 2, alone: 0.97, shared: 0.55 },
+const TILES: [Tile; 2] = [
+    Tile {
+        rows: 128,
+        columns: 128,
+        step: 32,
+        subgroup_rows: 2,
+        subgroup_columns: 2,
+        alone: 0.83,
+        shared: 0.61,
+    },
+    Tile {
+        rows: 64,
+        columns: 64,
+        step: 64,
+        subgroup_rows: 2,
+        subgroup_columns: 2,
+        alone: 0.93,
+        shared: 0.57,
+    },
 ];
 
 /// Cores of a large GPU; a smaller one is busy with any choice.
@@ -54,7 +72,7 @@ const MIN_STEPS: u32 = 4;
 #[derive(Debug, PartialEq)]
 struct Layout {
     tile: &'static Tile,
-    /// Channels of the operands that are in workgroup memory at once: more means fewer waits.
+    /// Channels of a step.
     step: u32,
     /// Parts of K.
     splits: u32,
@@ -74,15 +92,17 @@ impl Tile {
 impl Layout {
     /// The fastest by a rough account of time.
     fn of(joint: &Joint) -> Self {
-        let step = if joint.k.is_multiple_of(64) { 64 } else { 32 };
-        let steps = joint.k / step;
-        let splits = |s: &u32| *s == 1 || (steps.is_multiple_of(*s) && steps / s >= MIN_STEPS);
-        let all = TILES.iter().flat_map(|tile| {
-            SPLITS.into_iter().filter(splits).map(move |splits| Self { tile, step, splits })
-        });
-        let all = all.map(|layout| (layout.time(joint), layout));
-        let best = all.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout);
-        best.unwrap_or(Self { tile: &TILES[2], step, splits: 1 })
+        let all = TILES.iter().flat_map(|tile| SPLITS.map(|splits| Self::with(joint, tile, splits)));
+        let whole = |l: &Self| {
+            l.splits == 1 || ((joint.k / l.step).is_multiple_of(l.splits) && l.steps(joint) >= MIN_STEPS)
+        };
+        let timed = all.filter(whole).map(|layout| (layout.time(joint), layout));
+        let best = timed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout);
+        best.unwrap_or(Self::with(joint, &TILES[1], 1))
+    }
+
+    fn with(joint: &Joint, tile: &'static Tile, splits: u32) -> Self {
+        Self { tile, step: if joint.k.is_multiple_of(tile.step) { tile.step } else { 32 }, splits }
     }
 
     fn steps(&self, joint: &Joint) -> u32 {
@@ -113,10 +133,10 @@ fn part_columns(joint: &Joint) -> u32 {
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     let Weights::Q4 { group, .. } = problem.weights else { return Err("weights are not 4-bit".into()) };
-    fits_shape(problem.m, problem.k, group, caps)
+    fits_shape(problem.m, problem.n, problem.k, group, caps)
 }
 
-fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
+fn fits_shape(m: u64, n: u32, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
     require(caps.precision != Precision::Strict, "strict precision")?;
     require(caps.coop_matrix, "the adapter reports no 16x16x16 cooperative matrices")?;
     require(caps.f16, "the adapter has no f16")?;
@@ -128,16 +148,17 @@ fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
         k.is_multiple_of(32) && group.is_multiple_of(32),
         "K and the group size are not multiples of 32",
     )?;
-    require(caps.max_workgroup_memory >= 48 << 10, "less than 48 KiB of workgroup memory")
+    require(n.is_multiple_of(4), "N is not a multiple of 4")?;
+    require(caps.max_workgroup_memory >= 32 << 10, "less than 32 KiB of workgroup memory")
 }
 
-/// Whether the products fit one launch; what comes before them is done already.
+/// Whether the products fit one launch, behind one that prepares the activations.
 pub(crate) fn fits_joint(joint: &Joint, caps: &Caps) -> Result<(), Refusal> {
     for segment in &joint.segments {
-        fits_shape(joint.m, joint.k, segment.group, caps)?;
+        fits_shape(joint.m, segment.n, joint.k, segment.group, caps)?;
     }
-    let plain = joint.norm.is_none() && !matches!(joint.quantise, Quantise::Here);
-    require(plain && !matches!(joint.epilogue, Epilogue::RopeCache(_)), "more than products")?;
+    coop_rows::fits(joint, caps)?;
+    require(!matches!(joint.epilogue, Epilogue::RopeCache(_)), "rotation comes behind the products")?;
     require(joint.buffers() <= caps.max_storage_buffers, "too many buffers for one launch")
 }
 
@@ -146,16 +167,17 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     record_joint(lower, &Joint::single(problem, out)?, "linear_coop")
 }
 
-/// Records the products, in one launch or in two.
+/// Records the activations' preparation, then the products, in one launch or in two.
 pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static str) -> Result<(), OpError> {
     let layout = Layout::of(joint);
+    let rows = coop_rows::record(lower, joint)?;
     if layout.splits == 1 {
-        return record_products(lower, joint, &layout, None, label);
+        return record_products(lower, joint, &layout, &rows, None, label);
     }
     let elements = u64::from(layout.splits) * joint.m * u64::from(part_columns(joint));
     let parts = lower.scratch(elements * 4);
-    record_products(lower, joint, &layout, Some(parts), label)?;
-    record_sum(lower, joint, &layout, parts)
+    record_products(lower, joint, &layout, &rows, Some(parts), label)?;
+    record_sum(lower, joint, &layout, &rows, parts)
 }
 
 fn template(joint: &Joint, label: &'static str, text: &'static str) -> Template {
@@ -163,9 +185,8 @@ fn template(joint: &Joint, label: &'static str, text: &'static str) -> Template 
         .set("COLUMNS", part_columns(joint))
         .flag("F16", joint.x.dtype == DType::F16)
         .flag("ANY_F16", joint.uses_f16())
-        .flag("DYNAMIC_Q8", matches!(joint.quantise, Quantise::Given(_)))
-        .flag("ROW_SCALE", matches!(joint.quantise, Quantise::Given(_)))
         .flag("SWIGLU", matches!(joint.epilogue, Epilogue::SwiGlu(_)))
+        .flag("VECTOR", true)
         .flag("SUBGROUPS", true)
 }
 
@@ -174,11 +195,14 @@ fn record_products(
     lower: &mut Lower<'_>,
     joint: &Joint,
     layout: &Layout,
+    rows: &Rows,
     parts: Option<Binding>,
     label: &'static str,
 ) -> Result<(), OpError> {
     let (tile, step) = (layout.tile, layout.step);
     let wg = tile.workgroup();
+    // Four groups' scales of a channel lie on a boundary of four.
+    let quad_scales = joint.segments.iter().all(|s| s.scales.dims[0].is_multiple_of(4));
     let is_gate = matches!(joint.epilogue, Epilogue::SwiGlu(_));
     // Of the gate and of up each subgroup has half as many blocks.
     let block_columns = tile.width(joint) / tile.subgroup_columns / 16;
@@ -192,21 +216,22 @@ fn record_products(
         .set("LOOPS", if is_gate { 1 } else { joint.segments.len() as u32 })
         .set("STEP", step)
         .set("STEPS", layout.steps(joint))
-        .set("X_LOADS", tile.rows * step / 4 / wg)
+        .set("X_LOADS", tile.rows * step / 8 / wg)
         .set("W_LOADS", tile.columns * step / 16 / wg)
         .set("SUBGROUP_COLUMNS", tile.subgroup_columns)
+        .flag("QUAD_SCALES", quad_scales)
         .flag("CHOOSES", !is_gate && joint.segments.len() > 1)
         .flag("WHOLE", parts.is_none());
     let mut builder = Builder::new(lower, template);
-    builder.read("x", "array<elem4>", &joint.x);
-    joint.bind_quantised(&mut builder);
+    builder.bind("x", "array<vec4<u32>>", rows.rows);
     joint.describe_segments(&mut builder);
-    joint.bind_weights(&mut builder, "array<vec2<u32>>");
+    joint.bind_weights(&mut builder, "array<vec2<u32>>", if quad_scales { quads } else { scalars });
     match parts {
-        Some(parts) => builder.bind("parts", "array<f32>", parts),
+        Some(parts) => builder.bind("parts", "array<vec4<f32>>", parts),
         None => {
-            joint.bind_biases(&mut builder);
-            joint.bind_outputs(&mut builder);
+            rows.bind_scale(&mut builder);
+            joint.bind_biases(&mut builder, quads);
+            joint.bind_outputs(&mut builder, quads);
         }
     }
     let Builder { lower, template, bindings } = builder;
@@ -214,20 +239,26 @@ fn record_products(
     lower.launch(Launch { shader, bindings, params, grid, ops: joint.ops() })
 }
 
-fn record_sum(lower: &mut Lower<'_>, joint: &Joint, layout: &Layout, parts: Binding) -> Result<(), OpError> {
+fn record_sum(
+    lower: &mut Lower<'_>,
+    joint: &Joint,
+    layout: &Layout,
+    rows: &Rows,
+    parts: Binding,
+) -> Result<(), OpError> {
     let template = template(joint, "linear_coop_sum", include_str!("coop_sum.wgsl"))
         .set("WG", SUM_WG)
         .set("SPLITS", layout.splits)
         .set("WALKED", joint.columns());
     let mut builder = Builder::new(lower, template);
-    builder.bind("parts", "array<f32>", Binding { access: Access::Read, ..parts });
-    joint.bind_quantised(&mut builder);
+    builder.bind("parts", "array<vec4<f32>>", Binding { access: Access::Read, ..parts });
+    rows.bind_scale(&mut builder);
     joint.describe_segments(&mut builder);
-    joint.bind_biases(&mut builder);
-    joint.bind_outputs(&mut builder);
+    joint.bind_biases(&mut builder, quads);
+    joint.bind_outputs(&mut builder, quads);
     let Builder { lower, template, bindings } = builder;
     let shader = template.shader();
-    let groups = (joint.m * u64::from(joint.columns())).div_ceil(SUM_WG.into());
+    let groups = (joint.m * u64::from(joint.columns() / 4)).div_ceil(SUM_WG.into());
     let (params, grid) = (vec![joint.m as u32], lower.grid(groups));
     lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
 }

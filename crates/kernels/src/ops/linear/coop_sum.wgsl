@@ -1,26 +1,31 @@
-// Adds up the parts of K that the workgroups of coop.wgsl took, and finishes the products; an invocation an output.
+// Adds up the parts of K that the workgroups of coop.wgsl took, and finishes the products; an invocation for four outputs.
 #import products
 #import grid
 struct Params { m: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 
-fn part_sum(m: u32, column: u32) -> f32 {
-    var sum = 0.0;
-    for (var split = 0u; split < SPLITS; split++) { sum += parts[(split * p.m + m) * COLUMNS + column]; }
+fn part_sum(m: u32, at: u32) -> vec4<f32> {
+    var sum = vec4(0.0);
+#for s SPLITS
+    let part{s} = parts[({s}u * p.m + m) * (COLUMNS / 4u) + at];
+#end
+#for s SPLITS
+    sum += part{s};
+#end
     return sum;
 }
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
     let i = linear_thread(ids);
-    if i >= p.m * WALKED { return; }
-    let m = i / WALKED;
-    let column = i % WALKED;
+    if i >= p.m * (WALKED / 4u) { return; }
+    let m = i / (WALKED / 4u);
+    let at = i % (WALKED / 4u);
 #ifdef SWIGLU
-    keep_gated(m, column, part_sum(m, column), part_sum(m, N0 + column));
+    keep(0u, m, at, finished(m, at, part_sum(m, at), part_sum(m, ITEMS0 + at)));
 #else
-    let segment = select(0u, 1u, column >= N0) + select(0u, 1u, column >= N0 + N1);
-    let first = select(select(0u, N0, segment > 0u), N0 + N1, segment > 1u);
-    keep(segment, m, column - first, part_sum(m, column));
+    let segment = select(0u, 1u, at >= ITEMS0) + select(0u, 1u, at >= ITEMS0 + ITEMS1);
+    let first = select(select(0u, ITEMS0, segment > 0u), ITEMS0 + ITEMS1, segment > 1u);
+    keep(segment, m, at - first, finished(segment, m, at - first, part_sum(m, at)));
 #endif
 }

@@ -139,9 +139,9 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
     builder.read("x", "array<elem4>", &joint.x);
     bind_prologue(joint, &mut builder);
     joint.describe_segments(&mut builder);
-    joint.bind_weights(&mut builder, "array<vec4<u32>>");
-    joint.bind_biases(&mut builder);
-    joint.bind_outputs(&mut builder);
+    joint.bind_weights(&mut builder, "array<vec4<u32>>", scalars);
+    joint.bind_biases(&mut builder, scalars);
+    joint.bind_outputs(&mut builder, scalars);
     let (positions, live) = bind_rotation(joint, &mut builder);
     let Builder { lower, template, bindings } = builder;
     let eps = joint.norm.as_ref().map_or(0.0, |n| n.eps);
@@ -154,10 +154,7 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
 }
 
 fn bind_prologue(joint: &Joint, builder: &mut Builder<'_, '_>) {
-    if let Some(norm) = &joint.norm {
-        builder.with(|t| t.flag("NORM", true));
-        builder.read("norm_weight", "array<elem4>", &norm.weight);
-    }
+    joint.bind_norm(builder);
     match &joint.quantise {
         Quantise::No => {}
         Quantise::Here => builder.with(|t| t.flag("DYNAMIC_Q8", true).flag("QUANTISE_HERE", true)),

@@ -202,7 +202,7 @@ fn main(ids: Ids) {
     let factor = row_factor(ids);
     let sum = total_of(r, 0u, ids) * factor;
 #ifdef SWIGLU
-    keep_gated(m, first + r, sum, total_of(r, 1u, ids) * factor);
+    keep(0u, m, first + r, finished(m, first + r, sum, total_of(r, 1u, ids) * factor));
 #else
     var n = first + r;
     if rotates { n = row_of(n); }
@@ -225,7 +225,7 @@ fn main(ids: Ids) {
     if segment == 1u { out1[(p.position + m) * N1 + n] = cache_elem(v); }
     if segment == 2u { out2[(p.position + m) * N2 + n] = cache_elem(v); }
 #else
-    keep(segment, m, n, sum);
+    keep(segment, m, n, finished(segment, m, n, sum));
 #endif
 #endif
 }

@@ -183,22 +183,36 @@ impl Joint {
         builder.with(|t| t.flag("TWO", self.segments.len() > 1).flag("THREE", self.segments.len() > 2));
     }
 
-    /// Weights, as arrays of `item`, and their scales.
-    pub(super) fn bind_weights(&self, builder: &mut Builder<'_, '_>, item: &'static str) {
+    /// Weights, as arrays of `item`, and their scales, as arrays that `scales_of` names.
+    pub(super) fn bind_weights(
+        &self,
+        builder: &mut Builder<'_, '_>,
+        item: &'static str,
+        scales_of: fn(DType) -> &'static str,
+    ) {
         for (segment, names) in self.segments.iter().zip(NAMES) {
             builder.read(names[0], item, &segment.weight);
             let [groups, cols] = [0, 1].map(|d| segment.scales.dims[d]);
             let layout = WeightLayout::Transposed { rows: groups, cols };
             let scales = builder.lower.weight(&segment.scales, layout);
-            builder.bind(names[1], scalars(segment.scales.dtype), scales);
+            builder.bind(names[1], scales_of(segment.scales.dtype), scales);
         }
     }
 
-    pub(super) fn bind_biases(&self, builder: &mut Builder<'_, '_>) {
+    /// Biases, as arrays that `arrays` names.
+    pub(super) fn bind_biases(&self, builder: &mut Builder<'_, '_>, arrays: fn(DType) -> &'static str) {
         for (segment, names) in self.segments.iter().zip(NAMES) {
             if let Some(bias) = &segment.bias {
-                builder.read(names[2], scalars(bias.dtype), bias);
+                builder.read(names[2], arrays(bias.dtype), bias);
             }
+        }
+    }
+
+    /// Weights of the normalisation, where there is one.
+    pub(super) fn bind_norm(&self, builder: &mut Builder<'_, '_>) {
+        if let Some(norm) = &self.norm {
+            builder.with(|t| t.flag("NORM", true));
+            builder.read("norm_weight", "array<elem4>", &norm.weight);
         }
     }
 
@@ -210,9 +224,9 @@ impl Joint {
         }
     }
 
-    /// Outputs, and what is added to them. The rotation's are its own.
-    pub(super) fn bind_outputs(&self, builder: &mut Builder<'_, '_>) {
-        let elements = scalars(self.x.dtype);
+    /// Outputs, and what is added to them, as arrays that `arrays` names. The rotation's are its own.
+    pub(super) fn bind_outputs(&self, builder: &mut Builder<'_, '_>, arrays: fn(DType) -> &'static str) {
+        let elements = arrays(self.x.dtype);
         match &self.epilogue {
             Epilogue::Store(outs) => {
                 for (out, names) in outs.iter().zip(NAMES) {

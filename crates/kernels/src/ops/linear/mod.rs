@@ -10,6 +10,7 @@ pub mod cases;
 pub mod reference;
 
 pub(crate) mod coop;
+mod coop_rows;
 mod gemm;
 pub(crate) mod gemv;
 pub(crate) mod joint;

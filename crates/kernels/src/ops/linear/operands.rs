@@ -62,3 +62,8 @@ impl<'a, 'b> Builder<'a, 'b> {
 pub(super) fn scalars(dtype: DType) -> &'static str {
     if dtype == DType::F16 { "array<f16>" } else { "array<f32>" }
 }
+
+/// The same in vectors of four.
+pub(super) fn quads(dtype: DType) -> &'static str {
+    if dtype == DType::F16 { "array<vec4<f16>>" } else { "array<vec4<f32>>" }
+}

@@ -102,5 +102,8 @@ fn decode_steps_keep_no_memory() {
         kept_by_steps.push(Box::new(0u32));
         step();
     });
-    assert!((800..=1000).contains(&bytes) && (200..=250).contains(&blocks), "{bytes} bytes in {blocks} blocks");
+    assert!(
+        (800..=1000).contains(&bytes) && (200..=250).contains(&blocks),
+        "{bytes} bytes in {blocks} blocks"
+    );
 }

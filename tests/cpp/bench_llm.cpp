@@ -5,8 +5,7 @@
 //
 // Prefill is measured at position 0; prompts longer than the program takes at once are fed in chunks. Decode is greedy
 // and measured over the last --decode tokens before each context length. --soak runs that many more single-token
-// steps and reports how the heap grew.
-#include <malloc.h>
+// steps and reports after each quarter of them how many bytes and blocks of heap the process holds more than before.
 #include <sys/stat.h>
 #include <time.h>
 
@@ -24,6 +23,7 @@
 
 #include <executorch_wgpu.h>
 
+#include "heap_growth.h"
 #include "language_model.h"
 
 namespace {
@@ -91,8 +91,6 @@ double status_mib(const char* key) {
 
 // Memory of our own, as opposed to pages of mapped files.
 double own_mib() { return status_mib("RssAnon") + status_mib("RssShmem"); }
-
-double heap_kib() { return static_cast<double>(mallinfo2().uordblks) / 1024.0; }
 
 // Follows the peak of own memory from another thread while it lives; the kernel keeps no such peak.
 class PeakWatch {
@@ -296,13 +294,21 @@ int main(int argc, char** argv) {
       }
     };
     steps(std::min<std::int64_t>(200, options.soak));
-    const double heap = heap_kib();
     const double own = own_mib();
-    steps(options.soak);
-    std::printf("soak             %lld steps: heap %+.1f KiB, own memory %+.2f MiB\n",
-                static_cast<long long>(options.soak), heap_kib() - heap, own_mib() - own);
-    json << ",\"soak_steps\":" << options.soak << ",\"heap_growth_kib\":" << heap_kib() - heap
-         << ",\"own_growth_mib\":" << own_mib() - own;
+    begin_heap_growth();
+    HeapGrowth growth;
+    constexpr std::int64_t kParts = 4;  // growth that goes on shows in each of them
+    for (std::int64_t part = 1; part <= kParts; ++part) {
+      const std::int64_t done = options.soak * (part - 1) / kParts;
+      const std::int64_t end = options.soak * part / kParts;
+      steps(end - done);
+      growth = heap_growth();
+      std::printf("soak             %lld steps: heap %+lld bytes in %+lld blocks, own memory %+.2f MiB\n",
+                  static_cast<long long>(end), static_cast<long long>(growth.bytes),
+                  static_cast<long long>(growth.blocks), own_mib() - own);
+    }
+    json << ",\"soak_steps\":" << options.soak << ",\"heap_growth_bytes\":" << growth.bytes
+         << ",\"heap_growth_blocks\":" << growth.blocks << ",\"own_growth_mib\":" << own_mib() - own;
   }
   std::printf("memory at end    peak %.1f MiB resident, %.1f MiB our own now\n", status_mib("VmHWM"), own_mib());
   json << ",\"end_peak_rss_mib\":" << status_mib("VmHWM") << ",\"end_own_mib\":" << own_mib() << "}";

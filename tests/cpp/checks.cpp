@@ -17,6 +17,7 @@
 #include <executorch/runtime/backend/interface.h>
 #include <executorch_wgpu.h>
 
+#include "heap_growth.h"
 #include "language_model.h"
 
 namespace {
@@ -156,6 +157,28 @@ void bad_inputs(const std::string& model) {
   CHECK(module->forward({tokens, position}).ok());
 }
 
+// Single tokens leave nothing on the heap: neither the delegate, nor the runtime, nor the driver.
+void heap(const std::string& model) {
+  auto module = open(model);
+  constexpr int kSteps = 1000;
+  Tokens token{3};
+  int good = 0;
+  const auto steps = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      good += forward(*module, token, i % 16).ok();
+    }
+  };
+  steps(200);
+  begin_heap_growth();
+  steps(kSteps);
+  const HeapGrowth growth = heap_growth();
+  std::printf("%d steps: %+lld bytes in %+lld blocks\n", kSteps, static_cast<long long>(growth.bytes),
+              static_cast<long long>(growth.blocks));
+  CHECK(good == 200 + kSteps);
+  CHECK(growth.blocks < kSteps / 100);
+  CHECK(growth.bytes < 4 * kSteps);
+}
+
 // One module per thread.
 void threads(const std::string& model) {
   const auto want = conversation(*open(model));
@@ -259,7 +282,7 @@ int main(int argc, char** argv) {
       {"registration", registration}, {"adapter_info", adapter_info}, {"no_adapter", no_adapter},
       {"options", options},           {"several_modules", several_modules},
       {"after_failure", after_failure}, {"bad_inputs", bad_inputs},   {"threads", threads},
-      {"corrupt", corrupt}};
+      {"corrupt", corrupt},           {"heap", heap}};
   const auto check = argc == 3 ? all.find(argv[1]) : all.end();
   if (check == all.end()) {
     std::fprintf(stderr, "usage: checks NAME MODEL.pte\n");

@@ -99,7 +99,7 @@ impl Inputs {
                     }
                     if self.integers.contains(&id) {
                         let rows = to_row_major(data, host_type.size(), sizes, order);
-                        let values = integers(host_type, &rows)?;
+                        let values: Vec<i64> = integers(host_type, &rows)?.collect();
                         if live.host.get(&id) != Some(&values) {
                             journal.set_host(live, id, values);
                             dirty.mark(id);
@@ -219,9 +219,7 @@ fn checked_dims(index: usize, sizes: &[i32], bound: &Dims) -> Result<Dims, Error
 fn integer_of(index: usize, arg: HostArg<'_>) -> Result<i64, Error> {
     let value = match arg {
         HostArg::Int(value) => Some(value),
-        HostArg::Tensor { scalar_type, data, .. } => {
-            integers(HostType::of(scalar_type)?, data)?.first().copied()
-        }
+        HostArg::Tensor { scalar_type, data, .. } => integers(HostType::of(scalar_type)?, data)?.next(),
         HostArg::Other => None,
     };
     let value = value.ok_or_else(|| Error::Argument(format!("input {index} must be an integer")))?;
@@ -237,12 +235,16 @@ pub(crate) fn resize_outputs(graph: &Graph, live: &Live, host: &mut dyn HostCall
             continue;
         }
         let index = graph.inputs.len() + position;
-        let sizes: Vec<i32> = live.dims[id.index()].iter().map(|&d| d as i32).collect();
+        let sizes = live.dims[id.index()].iter().map(|&d| d as i32);
         let has_sizes = match host.arg(index) {
-            HostArg::Tensor { sizes: now, .. } => now == sizes,
+            HostArg::Tensor { sizes: now, .. } => sizes.clone().eq(now.iter().copied()),
             _ => return Err(Error::Argument(format!("output {position} must be a tensor"))),
         };
-        if !has_sizes && !host.resize(index, &sizes) {
+        if has_sizes {
+            continue;
+        }
+        let sizes: Vec<i32> = sizes.collect();
+        if !host.resize(index, &sizes) {
             return Err(Error::Argument(format!("output {position} cannot take sizes {sizes:?}")));
         }
     }

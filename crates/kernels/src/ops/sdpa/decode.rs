@@ -18,27 +18,29 @@ struct Share {
     wg: u32,
     /// Keys whose loads an invocation has under way at once.
     ahead: u32,
-    /// Workgroups that keep a large GPU busy.
+    /// Workgroups that keep the device busy with a long context.
     busy: u32,
+    /// Turns of keys that are worth a workgroup: in smaller parts, joining them costs more than is won.
+    least_turns: u32,
 }
 
-/// Many workgroups with few keys each: what a short context needs.
-const FINE: Share = Share { wg: 128, ahead: 2, busy: 512 };
+/// For a GPU with room for it.
+const LARGE: Share = Share { wg: 256, ahead: 4, busy: 256, least_turns: 8 };
 
-/// Fewer workgroups with more loads under way: what a long context needs.
-const COARSE: Share = Share { wg: 256, ahead: 4, busy: 256 };
+/// For little workgroup memory, and for a CPU, which runs the invocations of a workgroup one after another.
+const SMALL: Share = Share { wg: 128, ahead: 2, busy: 512, least_turns: 2 };
 
-/// Keys of all heads together from which a full cache is long.
-const LONG: u64 = 1 << 16;
+/// Turns of keys that are under way at once where a workgroup has one query head.
+const AT_HAND: u32 = 8;
+
+/// Turns of so many keys take one workgroup a query head less time than several take that must be joined.
+const ALONE_TURNS: u32 = 4;
 
 /// The largest head dimension; a key's channels must fit in the workgroup's lanes.
 pub(super) const MAX_HEAD_DIM: u32 = 256;
 
 /// Most query heads that share a key head; each costs registers.
 const MAX_GROUP: u32 = 16;
-
-/// Keys of a split at least: fewer keep more cores busy, which a short context needs most.
-const MIN_SPLIT: u32 = 16;
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(problem.seq == 1, "more than one query")?;
@@ -49,11 +51,11 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     if problem.group() > MAX_GROUP {
         return Err(format!("{} query heads a key head, above {MAX_GROUP}", problem.group()).into());
     }
-    if caps.max_invocations < FINE.wg {
-        return Err(format!("{} invocations, below {}", caps.max_invocations, FINE.wg).into());
+    if caps.max_invocations < SMALL.wg {
+        return Err(format!("{} invocations, below {}", caps.max_invocations, SMALL.wg).into());
     }
     require(
-        Layout::sized(problem, caps, &FINE).memory <= caps.max_workgroup_memory,
+        Layout::sized(problem, caps, &SMALL).memory <= caps.max_workgroup_memory,
         "partial sums exceed workgroup memory",
     )
 }
@@ -73,11 +75,9 @@ struct Layout {
 
 impl Layout {
     fn of(problem: &Problem, caps: &Caps) -> Self {
-        // A CPU runs the invocations of a workgroup one after another.
-        let is_long = capacity(problem) * u64::from(problem.batch * problem.kv_heads) >= LONG && !caps.is_cpu;
-        let coarse = Self::sized(problem, caps, &COARSE);
-        let has_room = 2 * coarse.memory <= caps.max_workgroup_memory && COARSE.wg <= caps.max_invocations;
-        if is_long && has_room { coarse } else { Self::sized(problem, caps, &FINE) }
+        let large = Self::sized(problem, caps, &LARGE);
+        let has_room = 2 * large.memory <= caps.max_workgroup_memory && LARGE.wg <= caps.max_invocations;
+        if has_room && !caps.is_cpu { large } else { Self::sized(problem, caps, &SMALL) }
     }
 
     fn sized(problem: &Problem, caps: &Caps, share: &'static Share) -> Self {
@@ -95,25 +95,34 @@ impl Layout {
         self.share.wg / self.lanes
     }
 
+    /// Keys of a split at least.
+    fn least_split(&self) -> u32 {
+        self.share.least_turns * self.keys()
+    }
+
     /// Most splits that are ever used: depends on heads and cache alone, so that scratch, bindings and grids never
     /// change. Each is a workgroup of every launch, at work or not, so there are no more than a full cache fills.
     fn max_splits(&self, problem: &Problem) -> u32 {
         let heads = problem.batch * problem.kv_heads;
-        let filled = capacity(problem).div_ceil(MIN_SPLIT.into()).clamp(1, 128) as u32;
+        let filled = capacity(problem).div_ceil(self.least_split().into()).clamp(1, 128) as u32;
         (self.share.busy / heads.max(1)).clamp(1, filled)
     }
 
     /// Splits of the live context, as `splits.wgsl` has it.
     fn live_splits(&self, problem: &Problem) -> u32 {
-        problem.context.div_ceil(MIN_SPLIT).clamp(1, self.max_splits(problem))
+        problem.context.div_ceil(self.least_split()).clamp(1, self.max_splits(problem))
     }
 
     /// Whether the last workgroup of each head can join the parts: it saves a launch and a wait.
-    fn merges(&self, problem: &Problem, caps: &Caps) -> bool {
-        let parts = problem.group() * self.max_splits(problem) * 8;
+    fn merges(&self, caps: &Caps) -> bool {
         caps.coherent
             && caps.max_storage_buffers >= 7
-            && self.memory + parts + self.share.wg * 24 <= caps.max_workgroup_memory
+            && self.memory + self.share.wg * 24 <= caps.max_workgroup_memory
+    }
+
+    /// Longest context that a workgroup for each query head walks alone; none where workgroups are too few.
+    fn alone(&self, problem: &Problem) -> Option<u32> {
+        (self.max_splits(problem) >= problem.group()).then(|| ALONE_TURNS * AT_HAND * self.keys())
     }
 }
 
@@ -130,7 +139,7 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
     let sums = sums.touching(used * u64::from(problem.head_dim) * 4);
     let states = lower.scratch(parts * 8).touching(used * 8);
-    let merges = layout.merges(problem, lower.caps());
+    let merges = layout.merges(lower.caps());
     record_splits(lower, problem, &layout, vec![sums, states], merges)?;
     if merges { Ok(()) } else { record_merge(lower, problem, &layout, sums, states) }
 }
@@ -152,8 +161,11 @@ fn record_splits(
         .set("AHEAD", layout.share.ahead)
         .set("KV_HEADS", problem.kv_heads)
         .flag("SUBGROUPS", layout.shuffles)
-        .flag("MERGES", merges)
-        .shader();
+        .flag("MERGES", merges);
+    let shader = match layout.alone(problem).filter(|_| merges) {
+        Some(keys) => shader.flag("ALONE", true).set("ALONE", keys).set("AT_HAND", AT_HAND).shader(),
+        None => shader.shader(),
+    };
     let mut bindings = vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower)];
     bindings.extend(parts);
     if merges {
@@ -173,9 +185,9 @@ fn record_merge(
     states: Binding,
 ) -> Result<(), OpError> {
     let out = problem.out(lower)?;
-    let shader = split_template(problem, layout, FINE.wg, "sdpa_merge", include_str!("merge.wgsl"))
+    let shader = split_template(problem, layout, SMALL.wg, "sdpa_merge", include_str!("merge.wgsl"))
         .set("LANES", layout.lanes)
-        .set("SLOTS", FINE.wg / layout.lanes)
+        .set("SLOTS", SMALL.wg / layout.lanes)
         .shader();
     let read = |b: Binding| Binding { access: Access::Read, ..b };
     let bindings = vec![read(sums), read(states), lower.write(&out)];
@@ -192,5 +204,5 @@ fn split_template(
     text: &'static str,
 ) -> Template {
     let template = problem.template(label, text).set("WG", wg);
-    template.set("MIN_SPLIT", MIN_SPLIT).set("MAX_SPLITS", layout.max_splits(problem))
+    template.set("MIN_SPLIT", layout.least_split()).set("MAX_SPLITS", layout.max_splits(problem))
 }

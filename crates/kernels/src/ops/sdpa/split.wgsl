@@ -1,6 +1,7 @@
 // Part of the context for one key-value head; grid: splits, key-value heads, batch.
 // LANES neighbouring lanes hold the channels of one key; KEYS keys are worked on at once.
 // With MERGES, the workgroup that is the last of its head to finish joins the parts; else merge.wgsl does.
+// With ALONE, a context of at most so many keys has no parts: a workgroup for each query head walks it by itself.
 #import attention
 #import splits
 @group(0) @binding(1) var<storage, read> q: array<elem4>;
@@ -13,8 +14,6 @@
 @group(0) @binding(6) var<storage, read_write> finished: array<atomic<u32>>;
 @group(0) @binding(7) var<storage, read_write> out: array<elem4>;
 var<workgroup> is_last: u32;
-// Maximum and sum of each part, then the weight of each part.
-var<workgroup> parts: array<vec2<f32>, GROUP * MAX_SPLITS>;
 #else
 @group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> states: array<vec2<f32>>;
@@ -54,6 +53,12 @@ fn main(ids: Ids) {
     let split = ids.wid.x;
     let kv_head = ids.wid.y;
     let b = ids.wid.z;
+#ifdef ALONE
+    if context() <= ALONE {
+        if split < GROUP { attend_alone(b, kv_head, split, ids); }
+        return;
+    }
+#endif
     if split >= split_count() { return; }
     let split_len = split_length();
     let lane = ids.lid % LANES;
@@ -158,54 +163,130 @@ fn main(ids: Ids) {
 
 #ifdef MERGES
 // Parts that a thread of `merge` has under way at once.
-const AT_ONCE = 4u;
-var<workgroup> merged_total: array<f32, WG>;
+const AT_ONCE = 8u;
+// Maximum and total of what each thread added up.
+var<workgroup> merged_states: array<vec2<f32>, WG>;
 // Threads that share the parts of a head's vec4.
 const SHARE = max(1u, WG / (GROUP * QUADS));
 
 fn merge(b: u32, kv_head: u32, ids: Ids) {
     let count = split_count();
     let first = (b * p.heads + kv_head * GROUP) * MAX_SPLITS;
-    for (var i = ids.lid; i < GROUP * count; i += WG) {
-        parts[i] = states[first + i / count * MAX_SPLITS + i % count];
-    }
-    workgroupBarrier();
     // A quad and a head, and those of the parts that this thread adds up.
     let per_turn = WG / SHARE;
     for (var i = ids.lid % per_turn; i < (GROUP * QUADS + per_turn - 1u) / per_turn * per_turn; i += per_turn) {
         let g = min(i / QUADS, GROUP - 1u);
         let quad = i % QUADS;
         var top = HIDDEN;
-        for (var s = 0u; s < count; s += AT_ONCE) {
-#for j 4
-            top = max(top, parts[g * count + min(s + {j}u, count - 1u)].x);
-#end
-        }
         var total = 0.0;
         var v = vec4(0.0);
         for (var s = ids.lid / per_turn; s < count; s += SHARE * AT_ONCE) {
-#for j 4
-            let part{j} = min(s + {j}u * SHARE, count - 1u);
-            let sum{j} = sums[(first + g * MAX_SPLITS + part{j}) * QUADS + quad];
+#for j 8
+            let part{j} = first + g * MAX_SPLITS + min(s + {j}u * SHARE, count - 1u);
+            let state{j} = states[part{j}];
+            let sum{j} = sums[part{j} * QUADS + quad];
 #end
-#for j 4
-            let state{j} = parts[g * count + part{j}];
-            let scale{j} = select(0.0, exp(state{j}.x - top), s + {j}u * SHARE < count);
+            var next = top;
+#for j 8
+            next = max(next, state{j}.x);
+#end
+            let kept = exp(top - next);
+            top = next;
+            total *= kept;
+            v *= kept;
+#for j 8
+            let scale{j} = select(0.0, exp(state{j}.x - next), s + {j}u * SHARE < count);
             total += scale{j} * state{j}.y;
             v += scale{j} * sum{j};
 #end
         }
         merged[ids.lid] = v;
-        merged_total[ids.lid] = total;
+        merged_states[ids.lid] = vec2(top, total);
         workgroupBarrier();
         if ids.lid < per_turn && i < GROUP * QUADS {
             for (var share = 1u; share < SHARE; share++) {
-                v += merged[share * per_turn + ids.lid];
-                total += merged_total[share * per_turn + ids.lid];
+                let other = merged_states[share * per_turn + ids.lid];
+                let next = max(top, other.x);
+                let kept = exp(top - next);
+                let scale = exp(other.x - next);
+                top = next;
+                total = total * kept + other.y * scale;
+                v = v * kept + merged[share * per_turn + ids.lid] * scale;
             }
             out[q_at(b, 0u, kv_head * GROUP + g) + quad] = elem4(v / total);
         }
         workgroupBarrier();
     }
+}
+#endif
+
+#ifdef ALONE
+// One query head and all of its keys, AT_HAND turns of them under way at once.
+fn attend_alone(b: u32, kv_head: u32, g: u32, ids: Ids) {
+    let lane = ids.lid % LANES;
+    let slot = ids.lid / LANES;
+    let channel = min(lane, QUADS - 1u);
+    let used = select(0.0, 1.0, lane < QUADS);
+    let end = visible(0u);
+    let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
+    let query = vec4<f32>(q[q_at(b, 0u, kv_head * GROUP + g) + channel]) * (p.scale * used);
+    var highest = HIDDEN;
+    var total = 0.0;
+    var sum = vec4(0.0);
+    for (var first = 0u; first < context(); first += KEYS * AT_HAND) {
+#for j AT_HAND
+        let c{j} = first + {j}u * KEYS + slot;
+        let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
+        let k{j} = vec4<f32>(keys[at{j}]);
+        let v{j} = vec4<f32>(values[at{j}]);
+#end
+        var next = highest;
+#for j AT_HAND
+        let score{j} = select(HIDDEN, lane_sum(dot(query, k{j}), ids.lid), c{j} < end);
+        next = max(next, score{j});
+#end
+        let kept = exp(highest - next);
+        highest = next;
+        total *= kept;
+        sum *= kept;
+#for j AT_HAND
+        let weight{j} = select(0.0, exp(score{j} - next), c{j} < end);
+        total += weight{j};
+        sum += weight{j} * v{j};
+#end
+    }
+#ifdef SUBGROUPS
+#for k JOIN_STEPS
+    {
+        let apart = LANES << {k}u;
+        let other = subgroupShuffleXor(highest, apart);
+        let top = max(highest, other);
+        let mine = exp(highest - top);
+        let theirs = exp(other - top);
+        total = total * mine + subgroupShuffleXor(total, apart) * theirs;
+        sum = sum * mine + subgroupShuffleXor(sum, apart) * theirs;
+        highest = top;
+    }
+#end
+#endif
+    if slot % JOINED == 0u {
+        if lane < QUADS { merged[slot / JOINED * QUADS + lane] = sum; }
+        if lane == 0u { merged_state[slot / JOINED] = vec2(highest, total); }
+    }
+    workgroupBarrier();
+    if ids.lid >= QUADS { return; }
+    var top = HIDDEN;
+#for s SLOTS
+    let state{s} = merged_state[{s}];
+    top = max(top, state{s}.x);
+#end
+    var weight_sum = 0.0;
+    var v = vec4(0.0);
+#for s SLOTS
+    let scale{s} = exp(state{s}.x - top);
+    weight_sum += scale{s} * state{s}.y;
+    v += scale{s} * merged[{s}u * QUADS + ids.lid];
+#end
+    out[q_at(b, 0u, kv_head * GROUP + g) + ids.lid] = elem4(v / weight_sum);
 }
 #endif

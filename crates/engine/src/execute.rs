@@ -2,26 +2,19 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use etwgpu_record::BufferId;
 
 use crate::ahead::Ahead;
 use crate::commands::{Commands, Encoded};
-use crate::cpu_time::thread_cpu_time;
 use crate::device::Gpu;
 use crate::error::EngineError;
 use crate::memory::Buffer;
 use crate::profile::Timer;
 use crate::trace::{Phase, Trace};
 use crate::transfer::{Download, Pending, Upload, missing};
-
-/// How long to poll before blocking: a decode step is over sooner, and a sleeping thread wakes late.
-const SPIN: Duration = Duration::from_millis(2);
-
-/// Largest time a single run may take.
-const TIMEOUT: Duration = Duration::from_secs(600);
+use crate::wait::{TIMEOUT, wait_finished};
 
 /// A recording with its buffers, bind groups and pipelines.
 pub struct Prepared {
@@ -90,13 +83,6 @@ pub struct RunStats {
     pub idle: Duration,
     /// CPU time of the calling thread that went into waiting awake.
     pub spun: Duration,
-}
-
-/// How a wait went.
-#[derive(Default)]
-struct Waited {
-    idle: Duration,
-    spun: Duration,
 }
 
 impl Prepared {
@@ -229,34 +215,4 @@ impl Prepared {
         let bytes = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, Buffer::size);
         PlanMemory { parameters: bytes(&self.params), staging: self.upload.size() + self.download.size() }
     }
-}
-
-/// Waits for the outputs, first awake, then asleep.
-fn wait_finished(gpu: &Gpu, pending: &Pending, index: wgpu::SubmissionIndex) -> Result<Waited, EngineError> {
-    let is_pending = || pending.load(Ordering::Acquire) > 0;
-    let started = Instant::now();
-    let mut waited = Waited::default();
-    // A device that is this CPU needs the core that spinning would take.
-    if !gpu.caps().is_cpu {
-        waited.spun = spin(gpu, &is_pending);
-    }
-    if is_pending() {
-        gpu.wait(index, TIMEOUT)?;
-    }
-    waited.idle = started.elapsed();
-    gpu.check().map(|()| waited)
-}
-
-/// Polls until nothing is pending or it took too long. Returns the CPU time of this thread that waiting took: all of it
-/// but that of the last poll, which does the work that follows a submission.
-fn spin(gpu: &Gpu, is_pending: &dyn Fn() -> bool) -> Duration {
-    let (started, cpu) = (Instant::now(), thread_cpu_time());
-    let mut last = started;
-    let mut now = started;
-    while is_pending() && now - started < SPIN {
-        let _ = gpu.device.poll(wgpu::PollType::Poll);
-        std::hint::spin_loop();
-        (last, now) = (now, Instant::now());
-    }
-    (thread_cpu_time() - cpu).saturating_sub(now - last)
 }

@@ -15,6 +15,7 @@ mod prepare;
 mod profile;
 mod trace;
 mod transfer;
+mod wait;
 
 pub use cpu_time::thread_cpu_time;
 pub use device::{AdapterChoice, AdapterInfo, Gpu, adapters};

@@ -43,6 +43,7 @@ typedef struct etwgpu_totals {
   uint64_t submits;     // submissions to the device's queue
   uint64_t uploads;     // writes of inputs and parameters
   uint64_t idle_ns;     // time that calling threads spent on waiting for the device, awake or asleep
+  uint64_t spun_ns;     // CPU time of calling threads that went into waiting awake, without the work that ends a wait
 } etwgpu_totals;
 ETWGPU_EXPORT void etwgpu_read_totals(etwgpu_totals* out);
 

@@ -65,6 +65,7 @@ mod ffi {
         submits: u64,
         uploads: u64,
         idle_ns: u64,
+        spun_ns: u64,
     }
 
     /// What the observer of a call wants to be told.

@@ -11,6 +11,7 @@ static DISPATCHES: AtomicU64 = AtomicU64::new(0);
 static SUBMITS: AtomicU64 = AtomicU64::new(0);
 static UPLOADS: AtomicU64 = AtomicU64::new(0);
 static IDLE_NS: AtomicU64 = AtomicU64::new(0);
+static SPUN_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Adds a run.
 pub(crate) fn add(stats: &RunStats) {
@@ -20,6 +21,7 @@ pub(crate) fn add(stats: &RunStats) {
         (&SUBMITS, stats.submits as u64),
         (&UPLOADS, stats.uploads as u64),
         (&IDLE_NS, stats.idle.as_nanos() as u64),
+        (&SPUN_NS, stats.spun.as_nanos() as u64),
     ];
     for (total, count) in counts {
         total.fetch_add(count, Ordering::Relaxed);
@@ -35,5 +37,6 @@ pub(crate) fn get() -> ffi::Totals {
         submits: of(&SUBMITS),
         uploads: of(&UPLOADS),
         idle_ns: of(&IDLE_NS),
+        spun_ns: of(&SPUN_NS),
     }
 }

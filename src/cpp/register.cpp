@@ -94,7 +94,7 @@ uint64_t etwgpu_loaded_bytes(void) { return etwgpu::loaded_bytes(); }
 
 void etwgpu_read_totals(etwgpu_totals* out) {
   const etwgpu::Totals totals = etwgpu::totals();
-  *out = {totals.runs, totals.dispatches, totals.submits, totals.uploads, totals.idle_ns};
+  *out = {totals.runs, totals.dispatches, totals.submits, totals.uploads, totals.idle_ns, totals.spun_ns};
 }
 
 const char* etwgpu_version(void) { return ETWGPU_VERSION; }

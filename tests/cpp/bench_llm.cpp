@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <numeric>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -116,7 +115,7 @@ class PeakWatch {
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// CPU time of the calling thread. The delegate waits awake for short runs, so waiting counts in part.
+// CPU time of the calling thread. The delegate waits awake for short runs; `spun_ns` says how much of it that took.
 double thread_cpu_seconds() {
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -167,7 +166,7 @@ struct Decode {
   double tokens_per_second = 0;
   double median_us = 0;
   double cpu_us = 0;
-  double busy_us = 0;  // in forward, without waiting for the device
+  double busy_us = 0;  // of cpu_us, what is left without waiting for the device awake
   double dispatches = 0;
   double submits = 0;
 };
@@ -195,12 +194,11 @@ Decode decode(Module& module, std::int64_t context, std::int64_t count, std::int
   const etwgpu_totals after = totals();
   const auto n = static_cast<double>(count);
   const auto per_token = [n](std::uint64_t a, std::uint64_t b) { return static_cast<double>(a - b) / n; };
-  const double in_forward = std::accumulate(walls.begin(), walls.end(), 0.0) / n * 1e6;
   return {context,
           n / seconds,
           median(walls) * 1e6,
           cpu / n * 1e6,
-          in_forward - per_token(after.idle_ns, before.idle_ns) * 1e-3,
+          cpu / n * 1e6 - per_token(after.spun_ns, before.spun_ns) * 1e-3,
           per_token(after.dispatches, before.dispatches),
           per_token(after.submits, before.submits)};
 }
@@ -273,7 +271,7 @@ int main(int argc, char** argv) {
       continue;
     }
     const Decode d = decode(module, context, options.decode, bound, vocabulary);
-    std::printf("decode  %6lld   %10.1f tokens/s   (median %.0f us, calling thread %.0f us without waiting, CPU %.0f us; "
+    std::printf("decode  %6lld   %10.1f tokens/s   (median %.0f us, calling thread %.0f us of CPU without waiting, %.0f us with it; "
                 "%.1f launches, %.1f submits a token)\n",
                 static_cast<long long>(d.context), d.tokens_per_second, d.median_us, d.busy_us, d.cpu_us, d.dispatches,
                 d.submits);

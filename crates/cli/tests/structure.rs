@@ -6,9 +6,9 @@
 mod common;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{adapter, snapshot};
+use common::{adapter, repository, snapshot};
 use etwgpu_cli::host::Arguments;
 use etwgpu_cli::look::{Device, Report, Sizes, report};
 use etwgpu_cli::npy::Array;
@@ -28,10 +28,6 @@ const MODELS: &[&str] = &[
     "../shared/models/qwen3tiny_4w_dyn/model.pte",
     "../shared/models/qwen3tiny_8da4w_dyn/model.pte",
 ];
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// The plan of one token on a device.
 fn decode(model: &Path, caps: Caps) -> Report {

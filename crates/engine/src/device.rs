@@ -1,11 +1,12 @@
 //! Adapters and devices.
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use etwgpu_record::{Caps, Precision, Subgroups};
 
+use crate::ahead::Worker;
+use crate::commands::Commands;
 use crate::error::EngineError;
 use crate::pipelines::Pipelines;
 
@@ -38,6 +39,8 @@ pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
+    /// The thread that encodes, as long as some prepared recording uses it.
+    pub(crate) worker: Mutex<Weak<Worker<Commands>>>,
     caps: Caps,
     info: AdapterInfo,
     state: Arc<DeviceState>,
@@ -129,7 +132,7 @@ impl Gpu {
         let state = Arc::new(DeviceState::default());
         watch(&device, &state);
         let pipelines = Pipelines::new(choice.checked_shaders);
-        Ok(Arc::new(Self { device, queue, pipelines, caps, info, state }))
+        Ok(Arc::new(Self { device, queue, pipelines, worker: Mutex::default(), caps, info, state }))
     }
 
     /// What planning may know of this device.

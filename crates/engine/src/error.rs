@@ -35,6 +35,9 @@ pub enum EngineError {
     /// The driver or wgpu refused a call: a defect of ours or theirs.
     #[error("GPU call refused: {0}")]
     Validation(String),
+    /// Another thread failed to encode the commands of the next run.
+    #[error("internal error while encoding commands: {0}; please report this")]
+    Panic(String),
     /// Work did not finish in time.
     #[error("GPU work did not finish within {0} s")]
     Timeout(u64),

@@ -59,7 +59,7 @@ pub enum Phase {
     Encode,
     /// Commands are handed to the device.
     Submit,
-    /// Commands of the next run are encoded while the device works.
+    /// Another thread is asked to encode the commands of the next run while the device works.
     Ahead,
     /// The host waits for the device.
     Wait,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etwgpu_record::{Access, BufferDesc, BufferId, Recording};
 
+use crate::commands::Copy;
 use crate::device::Gpu;
 use crate::error::EngineError;
 use crate::memory::Buffer;
@@ -88,11 +89,16 @@ impl Upload {
         self.buffer = None;
     }
 
-    pub(crate) fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let Some(source) = &self.buffer else { return };
-        for target in &self.targets {
-            encoder.copy_buffer_to_buffer(source, target.offset, &target.buffer.0, 0, target.size);
-        }
+    /// What every run begins with; other copies once [`Upload::prepare`] made a new buffer.
+    pub(crate) fn copies(&self) -> Vec<Copy> {
+        let copy = |source: &wgpu::Buffer, target: &Target| Copy {
+            source: source.clone(),
+            source_offset: target.offset,
+            target: target.buffer.0.clone(),
+            target_offset: 0,
+            size: target.size,
+        };
+        self.buffer.iter().flat_map(|source| self.targets.iter().map(move |t| copy(source, t))).collect()
     }
 
     /// Bytes of the buffer.
@@ -136,13 +142,18 @@ impl Download {
         Ok(Self { outputs, staging })
     }
 
-    pub(crate) fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let Some(staging) = &self.staging else { return };
-        for output in self.outputs.iter().filter(|o| o.size > 0) {
-            let Some(at) = output.staged_at else { continue };
-            let size = output.size.next_multiple_of(4);
-            encoder.copy_buffer_to_buffer(&output.source.0, 0, &staging.0, at, size);
-        }
+    /// What every run ends with.
+    pub(crate) fn copies(&self) -> Vec<Copy> {
+        let copy = |output: &Output| {
+            Some(Copy {
+                source: output.source.0.clone(),
+                source_offset: 0,
+                target: self.staging.as_ref()?.0.clone(),
+                target_offset: output.staged_at?,
+                size: output.size.next_multiple_of(4),
+            })
+        };
+        self.outputs.iter().filter(|o| o.size > 0).filter_map(copy).collect()
     }
 
     fn mapped(&self) -> impl Iterator<Item = &wgpu::Buffer> {

@@ -91,7 +91,7 @@ impl Case {
     /// Live sizes and integers of the run.
     pub fn live(&self) -> Result<Live, LiveError> {
         let mut live = self.given();
-        propagate(&self.graph, &mut live, Dirty::all(&self.graph), &mut Journal::default())?;
+        propagate(&self.graph, &mut live, &Dirty::all(&self.graph), &mut Journal::default())?;
         Ok(live)
     }
 

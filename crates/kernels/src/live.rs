@@ -6,7 +6,7 @@ use etwgpu_graph::{Dims, Graph, Value, ValueId};
 use thiserror::Error;
 
 use crate::args::{NodeCx, OpError};
-use crate::op::Body;
+use crate::op::{Body, OpDef};
 use crate::ops;
 
 /// Sizes of every tensor and values of every symbolic integer.
@@ -94,79 +94,136 @@ pub struct LiveError {
 
 /// Values that differ from the last run.
 #[derive(Clone, Debug)]
-pub struct Dirty(Vec<bool>);
+pub struct Dirty(Vec<ValueId>);
 
 impl Dirty {
     /// Nothing changed yet.
-    pub fn none(graph: &Graph) -> Self {
-        Self(vec![false; graph.values.len()])
+    pub fn none() -> Self {
+        Self(Vec::new())
     }
 
     /// Everything counts as changed.
     pub fn all(graph: &Graph) -> Self {
-        Self(vec![true; graph.values.len()])
+        Self((0..graph.values.len() as u32).map(ValueId).collect())
     }
 
     /// Marks one value.
     pub fn mark(&mut self, id: ValueId) {
-        self.0[id.index()] = true;
-    }
-
-    fn is(&self, id: ValueId) -> bool {
-        self.0[id.index()]
+        self.0.push(id);
     }
 
     /// Whether anything is marked.
     pub fn any(&self) -> bool {
-        self.0.contains(&true)
+        !self.0.is_empty()
     }
 }
 
-/// Recomputes, in execution order, the sizes and integers that depend on `dirty` values.
-///
-/// On error `live` is half updated; `journal` takes it back.
+/// Where changes go: the operator of each node, and the nodes that read each value.
+pub struct Flow {
+    operators: Vec<Option<&'static OpDef>>,
+    readers: Vec<Vec<usize>>,
+}
+
+impl Flow {
+    /// The flow of a graph.
+    pub fn of(graph: &Graph) -> Self {
+        let mut readers = vec![Vec::new(); graph.values.len()];
+        for (index, node) in graph.nodes.iter().enumerate() {
+            for &arg in &node.args {
+                readers[arg.index()].push(index);
+                if let Value::List(items) = graph.value(arg) {
+                    items.iter().for_each(|item| readers[item.index()].push(index));
+                }
+            }
+        }
+        Self { operators: graph.nodes.iter().map(|node| ops::find(&node.op)).collect(), readers }
+    }
+
+    /// Recomputes, in execution order, the sizes and integers that depend on `dirty` values.
+    ///
+    /// On error `live` is half updated; `journal` takes it back.
+    pub fn propagate(
+        &self,
+        graph: &Graph,
+        live: &mut Live,
+        dirty: &Dirty,
+        journal: &mut Journal,
+    ) -> Result<(), LiveError> {
+        let mut nodes = Nodes::none(graph.nodes.len());
+        let mark_readers = |nodes: &mut Nodes, id: ValueId| {
+            self.readers[id.index()].iter().for_each(|&node| nodes.mark(node));
+        };
+        dirty.0.iter().for_each(|&id| mark_readers(&mut nodes, id));
+        while let Some(index) = nodes.next() {
+            let node = &graph.nodes[index];
+            let fail = |error| LiveError { node: index, op: node.op.clone(), error };
+            let def = self.operators[index]
+                .ok_or_else(|| fail(OpError::Unsupported("no such operator in this delegate".into())))?;
+            let cx = NodeCx { graph, live, index };
+            match def.body {
+                Body::Scalar(eval) => {
+                    let value = eval(&cx).map_err(fail)?;
+                    for &out in &node.outs {
+                        if live.ints[out.index()] != value {
+                            journal.set_int(live, out, value);
+                            mark_readers(&mut nodes, out);
+                        }
+                    }
+                }
+                Body::Alias(shape) | Body::Kernel { shape, .. } => {
+                    let shapes = shape(&cx).map_err(fail)?;
+                    for (&out, dims) in node.outs.iter().zip(&shapes) {
+                        check_bound(graph, out, dims).map_err(fail)?;
+                        if live.dims[out.index()] != *dims {
+                            journal.set_dims(live, out, dims.clone());
+                            mark_readers(&mut nodes, out);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A set of nodes that is walked in execution order, a bit each.
+struct Nodes {
+    words: Vec<u64>,
+    /// The first node that is not yet walked past.
+    at: usize,
+}
+
+impl Nodes {
+    fn none(count: usize) -> Self {
+        Self { words: vec![0; count.div_ceil(64)], at: 0 }
+    }
+
+    fn mark(&mut self, node: usize) {
+        self.words[node / 64] |= 1 << (node % 64);
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        for word in self.at / 64..self.words.len() {
+            let ahead = if word == self.at / 64 { u64::MAX << (self.at % 64) } else { u64::MAX };
+            let bits = self.words[word] & ahead;
+            if bits != 0 {
+                let node = word * 64 + bits.trailing_zeros() as usize;
+                self.at = node + 1;
+                return Some(node);
+            }
+        }
+        None
+    }
+}
+
+/// [`Flow::propagate`], for a graph that changes once.
 pub fn propagate(
     graph: &Graph,
     live: &mut Live,
-    mut dirty: Dirty,
+    dirty: &Dirty,
     journal: &mut Journal,
 ) -> Result<(), LiveError> {
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let fail = |error| LiveError { node: index, op: node.op.clone(), error };
-        let depends = node.args.iter().any(|&id| is_dirty(graph, &dirty, id));
-        if !depends {
-            continue;
-        }
-        let def = ops::find(&node.op)
-            .ok_or_else(|| fail(OpError::Unsupported("no such operator in this delegate".into())))?;
-        let cx = NodeCx { graph, live, index };
-        match def.body {
-            Body::Scalar(eval) => {
-                let value = eval(&cx).map_err(fail)?;
-                for &out in &node.outs {
-                    if live.ints[out.index()] != value {
-                        journal.set_int(live, out, value);
-                        dirty.mark(out);
-                    }
-                }
-            }
-            Body::Alias(shape) | Body::Kernel { shape, .. } => {
-                let shapes = shape(&cx).map_err(fail)?;
-                for (&out, dims) in node.outs.iter().zip(&shapes) {
-                    check_bound(graph, out, dims).map_err(fail)?;
-                    if live.dims[out.index()] != *dims {
-                        journal.set_dims(live, out, dims.clone());
-                        dirty.mark(out);
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn is_dirty(graph: &Graph, dirty: &Dirty, id: ValueId) -> bool {
-    dirty.is(id) || matches!(graph.value(id), Value::List(items) if items.iter().any(|&i| dirty.is(i)))
+    Flow::of(graph).propagate(graph, live, dirty, journal)
 }
 
 /// Live sizes may not exceed what the exporter declared: the host sized its own tensors by that bound.

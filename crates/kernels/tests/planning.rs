@@ -194,7 +194,7 @@ fn large(op: &str, tensors: &[&[u32]], rest: &[Arg], out: &[u32]) -> (Case, Live
     b.node(op, &args, &[result]);
     let case = b.finish(&[result]);
     let mut live = Live::at_bound(&case.graph);
-    propagate(&case.graph, &mut live, Dirty::all(&case.graph), &mut Journal::default()).unwrap();
+    propagate(&case.graph, &mut live, &Dirty::all(&case.graph), &mut Journal::default()).unwrap();
     (case, live)
 }
 

@@ -137,13 +137,13 @@ pub(crate) fn to_host(dtype: DType, bytes: &[u8], host: HostType, out: &mut [u8]
 }
 
 /// Elements of an integer host tensor.
-pub(crate) fn integers(host: HostType, bytes: &[u8]) -> Result<impl Iterator<Item = i64>, Error> {
-    let read: fn(&[u8]) -> i64 = match host {
+pub(crate) fn integers(host: HostType, bytes: &[u8]) -> Result<impl Iterator<Item = i64> + Clone, Error> {
+    let element: fn(&[u8]) -> i64 = match host {
         HostType::I64 => i64_of,
         HostType::I32 => |bytes| i64::from(i32::from_le_bytes(array(bytes))),
         other => return Err(Error::Type(format!("integers expected, the host passed {other:?}"))),
     };
-    Ok(bytes.chunks_exact(host.size()).map(read))
+    Ok(bytes.chunks_exact(host.size()).map(element))
 }
 
 fn i64_of(bytes: &[u8]) -> i64 {

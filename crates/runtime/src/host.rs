@@ -2,7 +2,7 @@
 
 use etwgpu_graph::{Dims, Graph, Value, ValueId};
 use etwgpu_kernels::Live;
-use etwgpu_kernels::live::{Dirty, Journal, propagate};
+use etwgpu_kernels::live::{Dirty, Flow, Journal};
 
 use crate::convert::{HostType, integers, to_gpu, to_host};
 use crate::load::Model;
@@ -55,6 +55,7 @@ pub trait HostCall {
 
 /// The inputs of a delegate: which of them decide more than elements, and their elements on the way to the GPU.
 pub(crate) struct Inputs {
+    flow: Flow,
     /// Inputs that symbolic integers are read from.
     integers: Vec<ValueId>,
     /// Inputs that pick rows of a table, with the table's size.
@@ -67,7 +68,7 @@ impl Inputs {
     pub(crate) fn of(model: &Model) -> Self {
         let graph = &model.graph;
         let staged = vec![Vec::new(); graph.inputs.len()];
-        Self { integers: integer_inputs(graph), rows: model.row_inputs(), staged }
+        Self { flow: Flow::of(graph), integers: integer_inputs(graph), rows: model.row_inputs(), staged }
     }
 
     /// Reads sizes and integers of the host's inputs and propagates what changed.
@@ -99,9 +100,10 @@ impl Inputs {
                     }
                     if self.integers.contains(&id) {
                         let rows = to_row_major(data, host_type.size(), sizes, order);
-                        let values: Vec<i64> = integers(host_type, &rows)?.collect();
-                        if live.host.get(&id) != Some(&values) {
-                            journal.set_host(live, id, values);
+                        let values = integers(host_type, &rows)?;
+                        let known = live.host.get(&id);
+                        if !known.is_some_and(|known| known.iter().copied().eq(values.clone())) {
+                            journal.set_host(live, id, values.collect());
                             dirty.mark(id);
                         }
                     }
@@ -120,7 +122,7 @@ impl Inputs {
             }
         }
         if dirty.any() {
-            propagate(graph, live, dirty, journal).map_err(Error::Live)?;
+            self.flow.propagate(graph, live, &dirty, journal).map_err(Error::Live)?;
         }
         Ok(())
     }
@@ -237,7 +239,7 @@ pub(crate) fn resize_outputs(graph: &Graph, live: &Live, host: &mut dyn HostCall
         let index = graph.inputs.len() + position;
         let sizes = live.dims[id.index()].iter().map(|&d| d as i32);
         let has_sizes = match host.arg(index) {
-            HostArg::Tensor { sizes: now, .. } => sizes.clone().eq(now.iter().copied()),
+            HostArg::Tensor { sizes: now, .. } => now.iter().copied().eq(sizes.clone()),
             _ => return Err(Error::Argument(format!("output {position} must be a tensor"))),
         };
         if has_sizes {

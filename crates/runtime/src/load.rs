@@ -46,7 +46,7 @@ impl Model {
     /// none when it asks for no length or refuses such inputs.
     pub fn single(&self) -> Option<Live> {
         let mut live = self.bound.clone();
-        let mut dirty = Dirty::none(&self.graph);
+        let mut dirty = Dirty::none();
         for (index, node) in self.graph.nodes.iter().enumerate().filter(|(_, n)| n.op == "sym_size.int") {
             let cx = NodeCx { graph: &self.graph, live: &self.bound, index };
             let (tensor, dim) = (cx.tensor(0).ok()?, cx.int(1).ok()?);
@@ -57,7 +57,7 @@ impl Model {
             }
         }
         let has_length = dirty.any();
-        let propagated = propagate(&self.graph, &mut live, dirty, &mut Journal::default());
+        let propagated = propagate(&self.graph, &mut live, &dirty, &mut Journal::default());
         (has_length && propagated.is_ok()).then_some(live)
     }
 
@@ -97,7 +97,7 @@ pub fn analyse(processed: &[u8], options: &PassOptions) -> Result<Model, Error> 
     check_sizes(&graph)?;
     let notes = passes::run(&mut graph, options);
     let mut bound = Live::at_bound(&graph);
-    propagate(&graph, &mut bound, Dirty::all(&graph), &mut Journal::default()).map_err(Error::Declared)?;
+    propagate(&graph, &mut bound, &Dirty::all(&graph), &mut Journal::default()).map_err(Error::Declared)?;
     let storage = Storage::of(&graph);
     let groups = Groups::of(&graph, &storage);
     Ok(Model { graph, storage, groups, bound, notes })

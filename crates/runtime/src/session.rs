@@ -4,7 +4,7 @@ use std::sync::{Arc, Once};
 use std::thread;
 
 use etwgpu_engine::{EngineError, Gpu, Patch, Phase, Prepared, RunStats, Timing, Trace};
-use etwgpu_graph::{Dims, ValueId, WeightSource, parse};
+use etwgpu_graph::{Dims, WeightSource, parse};
 use etwgpu_kernels::live::{Dirty, Journal};
 use etwgpu_kernels::lower::relower;
 use etwgpu_kernels::{Live, LowerOptions, Lowered, lower};
@@ -78,7 +78,8 @@ struct Plan {
     keeps_values: bool,
     lowered: Lowered,
     prepared: Prepared,
-    inputs: Vec<(ValueId, BufferId)>,
+    /// Positions among the delegate's inputs, and where they go.
+    inputs: Vec<(usize, BufferId)>,
     /// Nodes to lower again when integers change.
     follows_integers: Vec<usize>,
     last_run: u64,
@@ -237,7 +238,7 @@ impl Session {
     ) -> Result<usize, Error> {
         let graph = &self.model.graph;
         // Before the first run the integers are those of the bound, not of any host.
-        let dirty = if self.runs == 0 { Dirty::all(graph) } else { Dirty::none(graph) };
+        let dirty = if self.runs == 0 { Dirty::all(graph) } else { Dirty::none() };
         self.inputs.take(graph, host, &mut self.live, dirty, journal)?;
         self.inputs.check_rows(graph, host)?;
         resize_outputs(graph, &self.live, host)?;
@@ -295,10 +296,14 @@ impl Session {
         let resident = |desc: &BufferDesc| self.resident.get(desc);
         let prepared = Prepared::new(&self.gpu, &lowered.recording, &resident)?;
         let inputs = lowered.recording.buffers.iter().zip(0..).filter_map(|(desc, id)| match desc {
-            BufferDesc::Input { value, .. } => Some((ValueId(*value), BufferId(id))),
+            BufferDesc::Input { value, .. } => {
+                let position = self.model.graph.inputs.iter().position(|input| input.0 == *value);
+                let position = position.ok_or_else(|| Error::Internal(format!("%{value} is no input")));
+                Some(position.map(|position| (position, BufferId(id))))
+            }
             _ => None,
         });
-        let inputs = inputs.collect();
+        let inputs = inputs.collect::<Result<_, _>>()?;
         let follows_integers =
             (0..lowered.plans.len()).filter(|&i| lowered.plans[i].follows_integers).collect();
         let (dims, ints) = (live.dims.clone(), live.ints.clone());
@@ -324,12 +329,8 @@ impl Session {
         let graph = &self.model.graph;
         let plan = &mut self.plans[index];
         self.inputs.stage(graph, host)?;
-        let mut uploads: Vec<(BufferId, &[u8])> = Vec::with_capacity(plan.inputs.len());
-        for &(id, buffer) in &plan.inputs {
-            let position = graph.inputs.iter().position(|&i| i == id);
-            let position = position.ok_or_else(|| Error::Internal(format!("%{} is no input", id.0)))?;
-            uploads.push((buffer, self.inputs.staged(position)));
-        }
+        let upload = |&(position, buffer): &(usize, BufferId)| (buffer, self.inputs.staged(position));
+        let uploads: Vec<(BufferId, &[u8])> = plan.inputs.iter().map(upload).collect();
         let copies = &plan.lowered.recording.outputs;
         let mut failure = None;
         let mut sink = |position: usize, bytes: &[u8]| {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use etwgpu_engine::thread_cpu_time;
 use etwgpu_graph::Graph;
 use etwgpu_runtime::{Knobs, Model, RunStats, Session, analyse, gpu};
 use serde_json::{Value, json};
@@ -73,6 +74,8 @@ pub(super) struct Step {
     pub(super) total: f64,
     /// Before submission.
     before: f64,
+    /// Of the calling thread's CPU, without what waiting awake took.
+    busy: f64,
     /// On the next run, while the device works.
     ahead: f64,
     stats: RunStats,
@@ -128,18 +131,19 @@ impl Decoder {
         }
         let steps: Vec<Step> = (0..steps as i32).map(|i| self.step(context + i, 1)).collect::<Result<_>>()?;
         let all = |of: fn(&Step) -> f64| steps.iter().map(of).collect::<Vec<f64>>();
-        let mut times = all(|s| s.total);
+        let times = all(|s| s.total);
         let mean = times.iter().sum::<f64>() / times.len() as f64;
-        let [median, before, ahead] =
-            [median(&mut times), median(&mut all(|s| s.before)), median(&mut all(|s| s.ahead))];
+        let [median, before, busy, ahead] =
+            [times, all(|s| s.before), all(|s| s.busy), all(|s| s.ahead)].map(|mut all| median(&mut all));
         let stats = steps.last().map(|s| s.stats).unwrap_or_default();
         println!(
-            "decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, host {:.1} us + {:.1} us meanwhile; \
-             {} launches, {} uploads, {} submits)",
+            "decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, {:.1} us before submission, \
+             {:.1} us of CPU on the calling thread, {:.1} us meanwhile; {} launches, {} uploads, {} submits)",
             1.0 / median,
             median * 1e6,
             mean * 1e6,
             before * 1e6,
+            busy * 1e6,
             ahead * 1e6,
             stats.dispatches,
             stats.uploads,
@@ -149,7 +153,7 @@ impl Decoder {
             self.print_profile(context, 1)?;
         }
         Ok(Some(json!({
-            "context": context, "tok_per_s": 1.0 / median, "median_s": median, "mean_s": mean, "host_s": before,
+            "context": context, "tok_per_s": 1.0 / median, "median_s": median, "mean_s": mean, "host_s": before, "busy_s": busy,
             "ahead_s": ahead, "dispatches": stats.dispatches, "uploads": stats.uploads, "submits": stats.submits,
         })))
     }
@@ -167,11 +171,12 @@ impl Decoder {
     /// One run.
     pub(super) fn step(&mut self, position: i32, length: i32) -> Result<Step> {
         let mut arguments = self.arguments(position, length);
-        let started = Instant::now();
+        let (started, cpu) = (Instant::now(), thread_cpu_time());
         let stats = self.session.run(&mut arguments)?;
+        let busy = (thread_cpu_time() - cpu).saturating_sub(stats.spun).as_secs_f64();
         let total = started.elapsed();
         let before = (total - stats.wait).as_secs_f64();
-        Ok(Step { total: total.as_secs_f64(), before, ahead: stats.ahead.as_secs_f64(), stats })
+        Ok(Step { total: total.as_secs_f64(), before, busy, ahead: stats.ahead.as_secs_f64(), stats })
     }
 
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {

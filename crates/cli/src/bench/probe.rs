@@ -51,7 +51,7 @@ impl Builder {
 /// Plans a graph at its sizes.
 pub(super) fn plan(gpu: &Gpu, graph: &Graph, options: &LowerOptions) -> Result<Lowered> {
     let mut live = Live::at_bound(graph);
-    propagate(graph, &mut live, Dirty::all(graph), &mut Journal::default())?;
+    propagate(graph, &mut live, &Dirty::all(graph), &mut Journal::default())?;
     let storage = Storage::of(graph);
     let groups = Groups::of(graph, &storage);
     let planner = Planner { graph, storage: &storage, groups: &groups, caps: gpu.caps(), options };

@@ -174,7 +174,7 @@ fn measure_problem(
     let mut live = Live::at_bound(&graph);
     let mut journal = Journal::default();
     let dirty = Dirty::all(&graph);
-    propagate(&graph, &mut live, dirty, &mut journal)?;
+    propagate(&graph, &mut live, &dirty, &mut journal)?;
     let caches = Caches::of(gpu, problem)?;
     let (mut naive, mut figures) = (None, Vec::new());
     let mut first: Option<Vec<u8>> = None;

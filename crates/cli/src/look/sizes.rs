@@ -111,7 +111,7 @@ pub(crate) fn live(model: &Model, sizes: &Sizes) -> Result<Live> {
         };
         set_value(graph, &mut live, position, &value.elements)?;
     }
-    propagate(graph, &mut live, Dirty::all(graph), &mut Journal::default())?;
+    propagate(graph, &mut live, &Dirty::all(graph), &mut Journal::default())?;
     Ok(live)
 }
 

@@ -1,0 +1,71 @@
+//! What a decode step allocates on the calling thread.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::{adapter, repository};
+use etwgpu_cli::host::Arguments;
+use etwgpu_cli::npy::Array;
+use etwgpu_cli::pte::Pte;
+use etwgpu_runtime::{Knobs, Session, analyse};
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator; the counter neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Allocations of a step at most. Nearly all are wgpu's, for a submission and two maps; encoding takes twice as many.
+const MOST: usize = 60;
+
+#[test]
+fn a_decode_step_allocates_little_on_the_calling_thread() {
+    if !etwgpu_testkit::open().caps().is_cpu {
+        return; // Waiting is polling there, as often as it takes.
+    }
+    let pte = Pte::open(&repository().join("demo/adder.pte")).unwrap();
+    let program = pte.program().unwrap();
+    let delegate = &program.methods[0].delegates[0];
+    let knobs = Knobs::resolve(&delegate.compile_specs, &[("adapter", &adapter())]);
+    let graph = analyse(delegate.processed, &knobs.passes()).unwrap().graph;
+    let mut session = Session::load(delegate.processed, &knobs, &mut &program).unwrap();
+    let long =
+        |sizes: Vec<i32>, value: i64| Array { scalar_type: 4, sizes, bytes: value.to_le_bytes().into() };
+    let mut arguments = Arguments::new(&graph, vec![long(vec![1, 1], 5), long(vec![1], 0)]);
+    let mut step = |position: i64| {
+        arguments.arrays[1].bytes.copy_from_slice(&position.to_le_bytes());
+        let before = COUNT.get();
+        session.run(&mut arguments).unwrap();
+        COUNT.get() - before
+    };
+    // The first runs prepare; and a worker that gets no core leaves its work to the caller, though not every time.
+    let counts: Vec<usize> = (1..25).map(&mut step).collect();
+    let least = counts[2..].iter().min().unwrap();
+    assert!(*least <= MOST, "{least} allocations a step: {counts:?}");
+}

@@ -1,0 +1,146 @@
+//! Makes what a recording names: buffers, parameters, bind groups.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use etwgpu_record::{BufferDesc, BufferId, Dispatch, Recording};
+
+use crate::ahead::{Ahead, Worker};
+use crate::commands::{Commands, Step};
+use crate::device::Gpu;
+use crate::error::EngineError;
+use crate::execute::Prepared;
+use crate::memory::Buffer;
+use crate::pipelines::Pipeline;
+use crate::transfer::{Download, Pending, Upload, is_mappable, missing};
+
+impl Prepared {
+    /// Allocates and binds everything that a recording names.
+    ///
+    /// `resident` supplies the buffers of weights and states, which outlive the recording.
+    pub fn new(
+        gpu: &Gpu,
+        recording: &Recording,
+        resident: &dyn Fn(&BufferDesc) -> Option<Buffer>,
+    ) -> Result<Self, EngineError> {
+        let dispatches = &recording.dispatches;
+        let buffers = create_buffers(gpu, recording, resident)?;
+        let (params_image, params_of) = lay_out_params(dispatches, gpu.caps().uniform_align as usize);
+        let params = match params_image.len() {
+            0 => None,
+            len => {
+                let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+                Some(gpu.create_with_usage("params", len as u64, usage)?)
+            }
+        };
+        let pipelines = gpu.pipelines_of(dispatches)?;
+        let mut steps = Vec::with_capacity(pipelines.len());
+        for ((dispatch, pipeline), words) in dispatches.iter().zip(pipelines).zip(&params_of) {
+            let bind_group = bind(gpu, dispatch, &pipeline, &buffers, params.as_ref(), words.start)?;
+            steps.push(Step { pipeline, bind_group, grid: dispatch.grid });
+        }
+        let download = Download::new(gpu, recording, &buffers)?;
+        let is_input = |desc: &BufferDesc| matches!(desc, BufferDesc::Input { .. });
+        let descs = recording.buffers.iter().zip(0..);
+        let inputs: Vec<BufferId> = descs.filter(|(d, _)| is_input(d)).map(|(_, id)| BufferId(id)).collect();
+        let uploaded = inputs.iter().filter_map(|id| buffers[id.index()].clone());
+        let upload = Upload::new(params.iter().cloned().chain(uploaded));
+        gpu.check()?;
+        let live = dispatches.iter().zip(&params_of).flat_map(|(dispatch, words)| {
+            dispatch.live_params.iter().map(|live| (words.start + live.word as usize * 4, live.value))
+        });
+        let live_params = live.collect();
+        let device = gpu.device.clone();
+        let commands = Commands { device, uploads: upload.copies(), steps, downloads: download.copies() };
+        Ok(Self {
+            commands: Arc::new(commands),
+            ahead: Ahead::new(Worker::of(&gpu.worker)),
+            next: None,
+            buffers,
+            params_dirty: params.is_some(),
+            params,
+            params_image,
+            params_of,
+            live_params,
+            upload,
+            inputs,
+            download,
+            pending: Pending::default(),
+            timer: None,
+        })
+    }
+}
+
+fn create_buffers(
+    gpu: &Gpu,
+    recording: &Recording,
+    resident: &dyn Fn(&BufferDesc) -> Option<Buffer>,
+) -> Result<Vec<Option<Buffer>>, EngineError> {
+    let create = |(desc, id): (&BufferDesc, u32)| match desc {
+        BufferDesc::Temp { size: 0 } => Ok(None),
+        BufferDesc::Temp { size } if is_mappable(gpu, recording, BufferId(id)) => {
+            gpu.create_readable("output", *size).map(Some)
+        }
+        BufferDesc::Temp { size } => gpu.create_buffer("temp", *size).map(Some),
+        // New buffers hold zeros.
+        BufferDesc::Counters { size } => gpu.create_buffer("counters", *size).map(Some),
+        BufferDesc::Input { size, .. } => gpu.create_buffer("input", *size).map(Some),
+        BufferDesc::Weight { .. } | BufferDesc::State { .. } => Ok(resident(desc)),
+    };
+    recording.buffers.iter().zip(0..).map(create).collect()
+}
+
+/// Parameters of all launches in one buffer, each at an aligned offset, and where they are.
+fn lay_out_params(dispatches: &[Dispatch], align: usize) -> (Vec<u8>, Vec<Range<usize>>) {
+    let mut image = Vec::new();
+    let mut places = Vec::with_capacity(dispatches.len());
+    for dispatch in dispatches {
+        if !dispatch.params.is_empty() {
+            image.resize(image.len().next_multiple_of(align.max(16)), 0);
+        }
+        let start = image.len();
+        image.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
+        places.push(start..image.len());
+    }
+    // A uniform struct ends on a 16-byte boundary.
+    image.resize(image.len().next_multiple_of(16), 0);
+    (image, places)
+}
+
+fn bind(
+    gpu: &Gpu,
+    dispatch: &Dispatch,
+    pipeline: &Pipeline,
+    buffers: &[Option<Buffer>],
+    params: Option<&Buffer>,
+    params_offset: usize,
+) -> Result<wgpu::BindGroup, EngineError> {
+    let range = |buffer, offset, size| {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset,
+            size: wgpu::BufferSize::new(size),
+        })
+    };
+    let mut entries = Vec::with_capacity(dispatch.bindings.len() + 1);
+    if let (false, Some(params)) = (dispatch.params.is_empty(), params) {
+        let size = (dispatch.params.len() as u64 * 4).next_multiple_of(16);
+        entries.push(wgpu::BindGroupEntry {
+            binding: 0,
+            resource: range(&params.0, params_offset as u64, size),
+        });
+    }
+    for (binding, number) in dispatch.bindings.iter().zip(1..) {
+        let buffer = buffers[binding.buffer.index()].as_ref().ok_or_else(|| missing(binding.buffer))?;
+        entries.push(wgpu::BindGroupEntry {
+            binding: number,
+            resource: range(&buffer.0, binding.offset, binding.size),
+        });
+    }
+    let desc = wgpu::BindGroupDescriptor {
+        label: Some(dispatch.shader.label),
+        layout: &pipeline.layout,
+        entries: &entries,
+    };
+    Ok(gpu.device.create_bind_group(&desc))
+}

@@ -56,7 +56,8 @@ pub const KNOBS: &[Knob] = &[
         env: "ETWGPU_PRECISION",
         default: "default",
         doc: "`default` lets large matrix products round their operands to f16 where the GPU has cooperative \
-              matrices; `strict` keeps everything in f32.",
+              matrices; `strict` keeps everything in f32. `fast` allows more rounding than `default`, but no kernel \
+              is faster for it, so they are the same.",
     },
     Knob {
         key: "enable_f16_kv_cache",
@@ -171,8 +172,9 @@ impl Knobs {
     pub fn precision(&self) -> Result<Precision, Error> {
         match self.text("precision") {
             "strict" => Ok(Precision::Strict),
-            "default" => Ok(Precision::Default),
-            other => Err(Error::Setting(format!("precision `{other}`; there are strict, default"))),
+            // Nothing rounds more than by default: no kernel is faster for it.
+            "default" | "fast" => Ok(Precision::Default),
+            other => Err(Error::Setting(format!("precision `{other}`; there are strict, default, fast"))),
         }
     }
 

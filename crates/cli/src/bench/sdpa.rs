@@ -55,6 +55,9 @@ pub struct Options {
     /// Attentions of a prefill chain.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     prefill_layers: u32,
+    /// Measure decoding also where no attention of a chain waits for another, so that launches overlap.
+    #[arg(long)]
+    apart: bool,
     /// Timed runs, of which the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
@@ -102,10 +105,13 @@ fn problems(options: &Options) -> Vec<Problem> {
     for &shape in &options.shape {
         for &cache in &options.cache {
             for &context in options.context.iter().filter(|&&context| context > 0) {
-                let mut problem = Problem { shape, cache, seq: 1, context, layers: 1 };
+                let mut problem = Problem { shape, cache, seq: 1, context, layers: 1, apart: false };
                 let wanted = (options.rotate << 20).div_ceil(2 * problem.cache_bytes().max(1));
                 problem.layers = wanted.clamp(2, 256) as u32;
                 problems.push(problem);
+                if options.apart {
+                    problems.push(Problem { apart: true, ..problem });
+                }
             }
             let prefills = options.prefill.iter().filter(|&&seq| seq > 0);
             problems.extend(prefills.map(|&seq| Problem {
@@ -114,6 +120,7 @@ fn problems(options: &Options) -> Vec<Problem> {
                 seq,
                 context: seq,
                 layers: options.prefill_layers,
+                apart: false,
             }));
         }
     }

@@ -44,6 +44,8 @@ pub(super) struct Problem {
     /// Keys, the last `seq` of which stand at the queries' positions.
     pub(super) context: u32,
     pub(super) layers: u32,
+    /// Whether no attention waits for another: all have the same queries.
+    pub(super) apart: bool,
 }
 
 impl Problem {
@@ -87,6 +89,7 @@ impl Problem {
         let position = graph.add_value(Value::Int((self.context - self.seq).into()));
         let (none, causal) = (graph.add_value(Value::None), graph.add_value(Value::Bool(true)));
         let dropout = graph.add_value(Value::Double(0.0));
+        let mut last = q;
         for _ in 0..self.layers {
             let [keys, values] = [(); 2].map(|()| {
                 let id = ConstantId(graph.constants.len() as u32);
@@ -102,9 +105,12 @@ impl Problem {
                 args,
                 outs: vec![out],
             });
-            q = out;
+            last = out;
+            if !self.apart {
+                q = out;
+            }
         }
-        graph.outputs.push(q);
+        graph.outputs.push(last);
         graph
     }
 
@@ -117,7 +123,8 @@ impl Problem {
             format!("prefill of {}", self.seq)
         };
         let megabytes = 2.0 * self.cache_bytes() as f64 / 1e6;
-        format!("{heads}/{kv_heads}/{width} {cache}, {what}, {} x {megabytes:.1} MB", self.layers)
+        let order = if self.apart { " apart" } else { "" };
+        format!("{heads}/{kv_heads}/{width} {cache}, {what}, {} x {megabytes:.1} MB{order}", self.layers)
     }
 }
 

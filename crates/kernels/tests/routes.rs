@@ -9,14 +9,16 @@ use etwgpu_graph::DType;
 use etwgpu_kernels::cases::{self, Case};
 use etwgpu_kernels::reference::Array;
 use etwgpu_kernels::{LowerOptions, Lowered};
-use etwgpu_record::Caps;
+use etwgpu_record::{Caps, Precision};
 use etwgpu_testkit::{choices, compare, compare_rounded, lower, open, reached, reference, run, taken};
 
-/// Whether kernels round to halves what the reference does not: cooperative matrices their operands, and fusions of
-/// halves fewer results in between.
-fn rounds(took: &[&str], dtype: DType) -> bool {
-    let any = |part: &str| took.iter().any(|route| route.contains(part));
-    any("coop") || (any("fuse.") && dtype == DType::F16)
+/// Whether kernels round to halves what the reference does not: linear layers on cooperative matrices their operands,
+/// attention there probabilities where it may or caches are halves, and fusions of halves fewer results in between.
+fn rounds(caps: &Caps, case: &Case, took: &[&str], dtype: DType) -> bool {
+    took.iter().any(|&route| match route {
+        "sdpa.flash_coop" => uses_half(case) || caps.precision == Precision::Fast,
+        _ => route.contains("coop") || (dtype == DType::F16 && route.contains("fuse.")),
+    })
 }
 
 /// What the device can pretend to be.
@@ -33,6 +35,7 @@ fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
     };
     vec![
         ("device", device.clone()),
+        ("fast", Caps { precision: Precision::Fast, ..device.clone() }),
         ("gpu", Caps { is_cpu: false, ..device.clone() }),
         ("no byte dots", Caps { packed_dot: false, ..device.clone() }),
         ("not coherent", Caps { coherent: false, ..device.clone() }),
@@ -83,7 +86,8 @@ fn try_case(gpu: &Gpu, case: &Case, choices: &[LowerOptions], tally: &Mutex<Tall
                     *tally.runs.entry(route).or_default() += 1;
                 }
             }
-            let outcome = run(gpu, case, &live, &lowered).and_then(|got| compare_all(&got, &want, &took));
+            let outcome =
+                run(gpu, case, &live, &lowered).and_then(|got| compare_all(&caps, case, &got, &want, &took));
             if let Err(error) = outcome {
                 fail(format!("{variant}, {took:?}: {error}"));
             }
@@ -92,12 +96,12 @@ fn try_case(gpu: &Gpu, case: &Case, choices: &[LowerOptions], tally: &Mutex<Tall
     }
 }
 
-fn compare_all(got: &[Array], want: &[Array], took: &[&str]) -> Result<(), String> {
+fn compare_all(caps: &Caps, case: &Case, got: &[Array], want: &[Array], took: &[&str]) -> Result<(), String> {
     if got.len() != want.len() {
         return Err(format!("{} outputs instead of {}", got.len(), want.len()));
     }
     got.iter().zip(want).enumerate().try_for_each(|(i, (g, w))| {
-        let within = if rounds(took, w.dtype) { compare_rounded(g, w) } else { compare(g, w) };
+        let within = if rounds(caps, case, took, w.dtype) { compare_rounded(g, w) } else { compare(g, w) };
         within.map_err(|e| format!("output {i}: {e}"))
     })
 }

@@ -17,6 +17,8 @@ pub enum Precision {
     /// Operands of large matrix products in `f16`, sums in `f32`.
     #[default]
     Default,
+    /// Probabilities and values of attention in `f16`, too.
+    Fast,
 }
 
 /// Features and limits of a device, as far as route predicates need them.

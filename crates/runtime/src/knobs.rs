@@ -55,9 +55,8 @@ pub const KNOBS: &[Knob] = &[
         key: "precision",
         env: "ETWGPU_PRECISION",
         default: "default",
-        doc: "`default` lets large matrix products round their operands to f16 where the GPU has cooperative \
-              matrices; `strict` keeps everything in f32. `fast` allows more rounding than `default`, but no kernel \
-              is faster for it, so they are the same.",
+        doc: "`default` lets large matrix products of linear layers round their operands to f16 where the GPU has \
+              cooperative matrices; `fast` lets attention do so, too; `strict` keeps everything in f32.",
     },
     Knob {
         key: "enable_f16_kv_cache",
@@ -172,8 +171,8 @@ impl Knobs {
     pub fn precision(&self) -> Result<Precision, Error> {
         match self.text("precision") {
             "strict" => Ok(Precision::Strict),
-            // Nothing rounds more than by default: no kernel is faster for it.
-            "default" | "fast" => Ok(Precision::Default),
+            "default" => Ok(Precision::Default),
+            "fast" => Ok(Precision::Fast),
             other => Err(Error::Setting(format!("precision `{other}`; there are strict, default, fast"))),
         }
     }

@@ -1,8 +1,9 @@
 //! Many queries on cooperative matrices: tiles of keys stream past a tile of queries, with an online softmax and no
 //! score matrix.
 //!
-//! Scores are as good as in `f32`: queries and keys are split into two `f16` parts each, and three products of the
-//! parts are added. Probabilities and values are rounded to `f16`, sums accumulate in `f32`.
+//! Results are as good as in `f32`: queries, keys, probabilities and values are split into two `f16` parts each, and
+//! three products of the parts are added; sums accumulate in `f32`. `fast` precision rounds probabilities and values to
+//! `f16` instead.
 
 use etwgpu_graph::DType;
 use etwgpu_record::{Caps, Precision};
@@ -40,19 +41,28 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     require(caps.max_workgroup_memory >= memory(problem.head_dim), "too little workgroup memory")
 }
 
+/// Bytes of a row of halves, and of the probabilities of a tile.
+fn pitches(head_dim: u32) -> [u32; 2] {
+    [(head_dim + 8) * 2, ROWS * (keys(head_dim) + 8) * 2]
+}
+
 /// Bytes of workgroup memory: queries or keys, or probabilities in their place; what is left of keys; values; scores.
 fn memory(head_dim: u32) -> u32 {
     let keys = keys(head_dim);
-    let (row, weights) = ((head_dim + 8) * 2, ROWS * (keys + 8) * 2);
-    (keys.max(ROWS) * row).max(weights) + 2 * keys * row + ROWS * (keys + 8) * 4 + 16
+    let [row, weights] = pitches(head_dim);
+    let (rows, rests) = ((keys.max(ROWS) * row).max(weights), (keys * row).max(weights));
+    rows + rests + keys * row + ROWS * (keys + 8) * 4 + 16
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
     let out = problem.out(lower)?;
     let keys = keys(problem.head_dim);
     let wg = ROWS / SUBGROUP_ROWS * 32;
+    let [row, weights] = pitches(problem.head_dim);
     // Halves need no second part.
     let exact = problem.q.dtype == DType::F16 && problem.keys.dtype == DType::F16;
+    // Values of a half-precision cache have no rest, and results from them are judged by its precision.
+    let split_sums = problem.keys.dtype == DType::F32 && lower.caps().precision != Precision::Fast;
     let shader = problem
         .template("sdpa_flash_coop", include_str!("flash_coop.wgsl"))
         .set("WG", wg)
@@ -64,6 +74,8 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
         .set("KEY_BLOCKS", keys / 16)
         .set("LANE_QUADS", keys / 8)
         .flag("SPLIT", !exact)
+        .flag("SPLIT_SUMS", split_sums)
+        .flag("RESTS_BEHIND", split_sums && keys * row + weights <= keys.max(ROWS) * row)
         .flag("SUBGROUPS", true)
         .shader();
     let bindings =

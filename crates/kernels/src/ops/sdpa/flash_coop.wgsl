@@ -20,8 +20,10 @@ var<workgroup> high: array<vec4<f16>, max(max(KEYS, ROWS) * PITCH, ROWS * SCORE_
 #ifdef SPLIT
 // What f16 left over, times LOW_SCALE: as it is it might be too small for f16.
 const LOW_SCALE = 2048.0;
-var<workgroup> low: array<vec4<f16>, KEYS * PITCH>;
+// Keys' rests; then, with SPLIT_SUMS, those of the probabilities.
+var<workgroup> low: array<vec4<f16>, max(KEYS * PITCH, ROWS * SCORE_PITCH)>;
 #endif
+// With SPLIT_SUMS their first parts; when these are done with, their rests, unless those lie behind the probabilities.
 var<workgroup> value_tile: array<vec4<f16>, KEYS * PITCH>;
 var<workgroup> scores: array<vec4<f32>, ROWS * SCORE_PITCH>;
 // Its x is set to one, by whichever lanes, when a row changes its reference. A vector, because matrices are read from
@@ -32,6 +34,11 @@ var<workgroup> rescales: vec4<u32>;
 var<private> next_k{i}: vec4<f32>;
 var<private> next_v{i}: vec4<f32>;
 #end
+#ifdef SPLIT_SUMS
+#for i LOADS
+var<private> value_rest{i}: vec4<f16>;
+#end
+#endif
 
 fn fetch(kv: u32, c0: u32, lid: u32) {
     let last = context() - 1u;
@@ -69,7 +76,12 @@ fn stage(lid: u32) {
 #ifdef SPLIT
     low[to{i}] = rest_of(next_k{i});
 #endif
+#ifdef SPLIT_SUMS
+    value_tile[to{i}] = vec4<f16>(cut(next_v{i}));
+    value_rest{i} = vec4<f16>(next_v{i} - cut(next_v{i}));
+#else
     value_tile[to{i}] = vec4<f16>(next_v{i});
+#endif
 #end
 }
 
@@ -142,6 +154,11 @@ fn main(ids: Ids) {
         coopStoreT(score{j}, &scores[at_score{j}], SCORE_PITCH);
 #end
         workgroupBarrier();
+#ifdef RESTS_BEHIND
+#for i LOADS
+        high[ROWS * SCORE_PITCH + ({i}u * WG + ids.lid) / QUADS * PITCH + ({i}u * WG + ids.lid) % QUADS] = value_rest{i};
+#end
+#endif
         var highest = HIDDEN;
 #for i LANE_QUADS
         let key{i} = vec4(c0 + ({i}u * 2u + half) * 4u) + vec4(0u, 1u, 2u, 3u);
@@ -157,9 +174,17 @@ fn main(ids: Ids) {
         }
         var sum_here = 0.0;
 #for i LANE_QUADS
-        let e{i} = vec4<f16>(select(vec4(0.0), exp2(v{i} - reference), key{i} < vec4(seen)));
-        high[mine + {i}u * 2u] = e{i};
-        sum_here += dot(vec4<f32>(e{i}), vec4(1.0));
+        let e{i} = select(vec4(0.0), exp2(v{i} - reference), key{i} < vec4(seen));
+#ifdef SPLIT_SUMS
+        // Rests need no scale: next to the largest probability, what f16 cannot hold of one is nothing.
+        high[mine + {i}u * 2u] = vec4<f16>(cut(e{i}));
+        low[mine + {i}u * 2u] = vec4<f16>(e{i} - cut(e{i}));
+        sum_here += dot(e{i}, vec4(1.0));
+#else
+        let rounded{i} = vec4<f16>(e{i});
+        high[mine + {i}u * 2u] = rounded{i};
+        sum_here += dot(vec4<f32>(rounded{i}), vec4(1.0));
+#endif
 #end
         total = total * kept + sum_here;
         // Waits for all probabilities, too.
@@ -177,13 +202,40 @@ fn main(ids: Ids) {
 #for j KEY_BLOCKS
         let at_weight{j} = first + {j}u * 4u;
         let w{j} = coopLoadT<coop_mat16x16<f16, A>>(&high[at_weight{j}], SCORE_PITCH);
+#ifdef SPLIT_SUMS
+        let w_low{j} = coopLoadT<coop_mat16x16<f16, A>>(&low[at_weight{j}], SCORE_PITCH);
+#endif
 #for d DEPTH
         let at_value{j}{d} = {j}u * 16u * PITCH + {d}u * 4u;
         let value{j}{d} = coopLoadT<coop_mat16x16<f16, B>>(&value_tile[at_value{j}{d}], PITCH);
         sum{d} = coopMultiplyAdd(w{j}, value{j}{d}, sum{d});
+#ifdef SPLIT_SUMS
+        sum{d} = coopMultiplyAdd(w_low{j}, value{j}{d}, sum{d});
+#endif
+#ifdef RESTS_BEHIND
+        let at_rest{j}{d} = ROWS * SCORE_PITCH + at_value{j}{d};
+        let rest{j}{d} = coopLoadT<coop_mat16x16<f16, B>>(&high[at_rest{j}{d}], PITCH);
+        sum{d} = coopMultiplyAdd(w{j}, rest{j}{d}, sum{d});
+#endif
 #end
 #end
         workgroupBarrier();
+#ifdef SPLIT_SUMS
+#ifndef RESTS_BEHIND
+#for i LOADS
+        value_tile[({i}u * WG + ids.lid) / QUADS * PITCH + ({i}u * WG + ids.lid) % QUADS] = value_rest{i};
+#end
+        workgroupBarrier();
+#for j KEY_BLOCKS
+#for d DEPTH
+        let at_rest{j}{d} = {j}u * 16u * PITCH + {d}u * 4u;
+        let rest{j}{d} = coopLoadT<coop_mat16x16<f16, B>>(&value_tile[at_rest{j}{d}], PITCH);
+        sum{d} = coopMultiplyAdd(w{j}, rest{j}{d}, sum{d});
+#end
+#end
+        workgroupBarrier();
+#endif
+#endif
     }
     let inverse = 1.0 / (total + subgroupShuffleXor(total, 1u));
     let s = s0 + row;

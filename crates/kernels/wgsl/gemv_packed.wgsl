@@ -138,9 +138,10 @@ fn prepare(m: u32, ids: Ids) {
     squares = subgroupAdd(squares);
     if ids.lane == 0u { found[ids.subgroup] = vec4(squares, lowest, highest, 0.0); }
 #ifdef DYNAMIC_Q8
-#ifdef NORM
     workgroupBarrier();
-    let norm = norm_factor(ids);
+    let row_found = found_in_row(ids);
+#ifdef NORM
+    let norm = norm_factor(row_found.x);
 #for i LOADS
     v{i} *= norm;
 #end
@@ -148,12 +149,7 @@ fn prepare(m: u32, ids: Ids) {
     const norm = 1.0;
 #endif
 #ifdef QUANTISE_HERE
-    workgroupBarrier();
-    for (var s = 0u; s < ids.subgroups; s++) {
-        lowest = min(lowest, found[s].y);
-        highest = max(highest, found[s].z);
-    }
-    let q = choose_qparams(lowest * norm, highest * norm);
+    let q = choose_qparams(row_found.y * norm, row_found.z * norm);
 #else
     let q = given_qparams(m);
 #endif
@@ -208,22 +204,29 @@ fn prepare(m: u32, ids: Ids) {
 #end
 }
 
+// What all subgroups found, after a barrier; all invocations take part.
+fn found_in_row(ids: Ids) -> vec3<f32> {
+    var all = vec3(0.0);
+    for (var s = ids.lane; s < ids.subgroups; s += WG / ids.subgroups) {
+        let part = found[s];
+        all = vec3(all.x + part.x, min(all.y, part.y), max(all.z, part.z));
+    }
+    return vec3(subgroupAdd(all.x), subgroupMin(all.y), subgroupMax(all.z));
+}
+
 #ifdef NORM
-// After a barrier behind `prepare`'s sums.
-fn norm_factor(ids: Ids) -> f32 {
-    var squares = 0.0;
-    for (var s = 0u; s < ids.subgroups; s++) { squares += found[s].x; }
+fn norm_factor(squares: f32) -> f32 {
     return inverseSqrt(squares / f32(K) + p.eps);
 }
 #endif
 
-// What all products of the row are multiplied by.
+// What all products of the row are multiplied by; all invocations take part.
 fn row_factor(ids: Ids) -> f32 {
 #ifdef DYNAMIC_Q8
     return row_scale;
 #else
 #ifdef NORM
-    return norm_factor(ids);
+    return norm_factor(found_in_row(ids).x);
 #else
     return 1.0;
 #endif

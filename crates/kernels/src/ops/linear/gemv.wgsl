@@ -197,9 +197,9 @@ fn main(ids: Ids) {
 #endif
     }
     workgroupBarrier();
+    let factor = row_factor(ids);
     if ids.lid >= ROWS || first + ids.lid >= limit { return; }
     let r = ids.lid;
-    let factor = row_factor(ids);
     let sum = total_of(r, 0u, ids) * factor;
 #ifdef SWIGLU
     keep(0u, m, first + r, finished(m, first + r, sum, total_of(r, 1u, ids) * factor));

@@ -179,11 +179,12 @@ fn main(ids: Ids) {
     let chunk = min(ids.lid % TEAM, ROW_CHUNKS - 1u);
     let mine = first + ids.lid / TEAM * TEAM_ROWS;
     // The first weights are under way while the activations are prepared, the next ones while these are worked on.
+    // Those of up come after: in registers together they would halve the workgroups of a core.
     var next = fetch(segment, rows4(mine, limit, rotates), chunk);
+    prepare(m, ids);
 #ifdef SWIGLU
     var next_up = fetch(1u, rows4(mine, limit, false), chunk);
 #endif
-    prepare(m, ids);
     for (var quad = 0u; quad < TEAM_QUADS; quad++) {
         let n = rows4(mine + 4u * quad + 4u, limit, rotates);
         let more = quad + 1u < TEAM_QUADS;

@@ -112,6 +112,37 @@ fn large_heads_decode_on_other_routes() {
     }
 }
 
+/// Invocations of a workgroup that can walk alone, and how far the context is beyond what it does walk alone.
+#[cfg(feature = "sdpa-fd")]
+fn beyond_alone(dispatch: &Dispatch) -> Option<(u32, i64)> {
+    let constant = |name: &str| -> Option<u32> {
+        let line = format!("const {name} = ");
+        let value = dispatch.shader.source.lines().find_map(|l| l.strip_prefix(&line))?;
+        value.trim_end_matches("u;").parse().ok()
+    };
+    let context = dispatch.params.get(3)? + dispatch.params.get(4)?;
+    Some((constant("WG")?, i64::from(context) - i64::from(constant("ALONE")?)))
+}
+
+/// Where one workgroup stops and several start depends on the device, and the cases' positions must follow.
+#[test]
+#[cfg(feature = "sdpa-fd")]
+fn cases_lie_around_the_longest_context_that_is_walked_alone() {
+    let gpu = Caps { is_cpu: false, ..Caps::lavapipe() };
+    for (caps, wg) in [(Caps::lavapipe(), 128), (gpu, 256), (Caps::h200(), 256)] {
+        let mut found = std::collections::BTreeSet::new();
+        for case in etwgpu_kernels::ops::sdpa::cases::all() {
+            let Ok(lowered) = lower(&case, &case.live().unwrap(), &caps, &LowerOptions::default()) else {
+                continue;
+            };
+            found.extend(lowered.recording.dispatches.iter().filter_map(beyond_alone));
+        }
+        for beyond in [-1, 0, 1] {
+            assert!(found.contains(&(wg, beyond)), "no case {beyond} beyond on {}: {found:?}", caps.name);
+        }
+    }
+}
+
 /// Whether two launches differ only in which words follow integers.
 fn same(a: &Dispatch, b: &Dispatch) -> bool {
     let sizes = |d: &Dispatch| d.bindings.iter().map(|b| (b.offset, b.size)).collect::<Vec<_>>();

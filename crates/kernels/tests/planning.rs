@@ -1,7 +1,9 @@
 //! Planning without a device: sizes, determinism, integers, grids.
 
+use std::collections::BTreeSet;
+
 use etwgpu_graph::DType::{F16, F32};
-use etwgpu_graph::{Dims, Value};
+use etwgpu_graph::{DType, Dims, Value};
 use etwgpu_kernels::cases::{self, Arg, Builder, Case};
 use etwgpu_kernels::fuse::Groups;
 use etwgpu_kernels::live::{Dirty, Journal, propagate};
@@ -226,6 +228,115 @@ fn grids_of_large_tensors_stay_within_limits() {
             assert!(groups > 1000, "{}: {:?}", case.name, dispatch.grid);
         }
     }
+}
+
+/// A constant of a shader's text.
+fn constant(source: &str, name: &str) -> u32 {
+    let line = format!("const {name} = ");
+    let value = source.lines().find_map(|l| l.strip_prefix(&line));
+    value.and_then(|v| v.trim_end_matches("u;").parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// What the cases' launches of one kernel look like on a device with cooperative matrices.
+fn forms<T: Ord>(label: &str, form: impl Fn(&Dispatch) -> T) -> BTreeSet<T> {
+    let mut forms = BTreeSet::new();
+    let is_meant = |d: &&Dispatch| d.shader.label == label || (label.is_empty() && takes_matrices(d));
+    for case in cases::all() {
+        let live = live_of(&case);
+        let plans = choices().into_iter().filter_map(|o| lower(&case, &live, &Caps::h200(), &o).ok());
+        plans.for_each(|plan| forms.extend(plan.recording.dispatches.iter().filter(is_meant).map(&form)));
+    }
+    forms
+}
+
+/// Whether it multiplies activations with weights on matrices.
+fn takes_matrices(dispatch: &Dispatch) -> bool {
+    let source = &dispatch.shader.source;
+    source.contains("coop_mat16x16") && source.contains("read> weight0")
+}
+
+/// Tiles are chosen by an account of time, so nothing else says whether the cases reach all that the kernel can do.
+#[test]
+fn cases_reach_every_form_of_products_on_matrices() {
+    // Rows of a tile, scales of four groups a load, gate and up, parts of K, parts that begin among four groups.
+    let reached = forms("", |dispatch| {
+        let source = &*dispatch.shader.source;
+        let in_fours = source.contains("fn component");
+        let part = constant(source, "STEPS") * constant(source, "STEP");
+        let groups = (0..3).filter(|i| source.contains(&format!("const GROUP{i} =")));
+        let among =
+            groups.filter(|i| !part.is_multiple_of(4 * constant(source, &format!("GROUP{i}")))).count() > 0;
+        let in_parts = dispatch.grid[2] > 1;
+        let gated = source.contains("var up00");
+        (constant(source, "TILE_ROWS"), in_fours, gated, in_parts, in_parts && in_fours && among)
+    });
+    let wanted = [
+        (128, false, false, false, false),
+        (128, false, true, false, false),
+        (128, false, true, true, false),
+        (128, true, false, false, false),
+        (128, true, false, true, true),
+        (64, false, false, false, false),
+        (64, false, false, true, false),
+        (64, false, true, true, false),
+        (64, true, false, false, false),
+        (64, true, false, true, true),
+        (64, true, true, false, false),
+        (64, true, true, true, true),
+    ];
+    let missing: Vec<_> = wanted.into_iter().filter(|form| !reached.contains(form)).collect();
+    assert!(missing.is_empty(), "no case reaches {missing:?}; they reach {reached:?}");
+}
+
+#[test]
+fn cases_reach_every_form_of_rounded_rows() {
+    // Halves, normalised, quantised with parameters that were given or that are chosen.
+    let reached = forms("coop_rows", |dispatch| {
+        let has = |text: &str| dispatch.shader.source.contains(text);
+        (has("alias elem = f16"), has("read> norm_weight"), has("read> x_scale"), has("write> row_scale"))
+    });
+    let wanted = [
+        (false, false, false, false),
+        (false, true, false, false),
+        (false, false, true, false),
+        (false, false, false, true),
+        (false, true, false, true),
+        (true, true, false, false),
+        (true, false, true, false),
+    ];
+    // Halves that need nothing are read as they are, and parameters for halves are chosen in a launch of their own.
+    assert_eq!(reached, wanted.into_iter().collect());
+}
+
+/// A layer with 4-bit weights in groups of 32.
+fn layer(m: u32, n: u32, k: u32) -> Case {
+    let mut b = Builder::new(format!("{m} rows of {k} to {n}"));
+    let x = b.noise(F32, &[m, k]);
+    let weight = b.constant(DType::U8, &[n, k / 2], vec![0.0; (n * k / 2) as usize]);
+    let scales = b.constant(F32, &[k / 32, n], vec![0.0; (n * k / 32) as usize]);
+    let out = b.result(F32, &[m, n]);
+    let args = [x.into(), weight.into(), scales.into(), Arg::Int(32), Arg::None];
+    b.node("et_vk.linear_q4gsw.default", &args, &[out]);
+    b.finish(&[out])
+}
+
+#[test]
+fn what_matrices_do_not_take_goes_elsewhere() {
+    let took = |m, n, k| {
+        let case = layer(m, n, k);
+        let lowered = lower(&case, &live_of(&case), &Caps::h200(), &LowerOptions::default()).unwrap();
+        let mut considered = lowered.plans.into_iter().flat_map(|plan| plan.considered);
+        considered.find(|c| c.route == "linear.coop").map(|c| c.refusal)
+    };
+    assert_eq!(took(9, 8, 32768), Some(None));
+    for (m, n, k, why) in [
+        (9, 10, 64, "N is not a multiple of 4"),
+        (9, 8, 32800, "K is too long for one workgroup"),
+        (9, 8, 65536, "K is too long for one workgroup"),
+    ] {
+        assert_eq!(took(m, n, k), Some(Some(why.into())), "{m} {n} {k}");
+    }
+    assert_eq!(took(8, 8, 64), None, "few rows have a route of their own");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! What planning must refuse, and how it says so.
 
-use etwgpu_graph::DType::{F32, I32};
-use etwgpu_kernels::OpError;
+use etwgpu_graph::DType;
+use etwgpu_graph::DType::{F16, F32, I8, I32, U8};
 use etwgpu_kernels::cases::{Arg, Builder, Case};
+use etwgpu_kernels::{LowerOptions, OpError};
+use etwgpu_record::Caps;
+use etwgpu_testkit::lower;
 
 /// A cache of 10 rows of two heads by four, and `seq` new rows of `heads` heads at `position`.
 fn cached(op: &str, seq: u32, heads: u32, position: i64) -> Case {
@@ -54,4 +57,76 @@ fn unknown_operators_are_refused_by_name() {
     b.node("aten.no_such.default", &[x.into()], &[out]);
     let error = b.finish(&[out]).live().unwrap_err();
     assert!(error.to_string().starts_with("aten.no_such.default (node 0): no such operator"), "{error}");
+}
+
+/// What a fusion would take into its launch, and what one of its operators does not support.
+#[derive(Clone, Copy, Debug)]
+struct Front {
+    rows: u32,
+    norm: (DType, u32),
+    range: [i64; 2],
+    block: i64,
+    out: DType,
+}
+
+const FRONT: Front = Front { rows: 12, norm: (F32, 64), range: [-128, 127], block: 64, out: F32 };
+
+impl Front {
+    /// Two layers over a row that is normalised and quantised, or without `dynamic` the first alone.
+    fn case(&self, dynamic: bool) -> Case {
+        let Self { rows, norm: (norm, width), range, block, out } = *self;
+        let mut b = Builder::new(format!("{self:?} {dynamic}"));
+        let x = b.noise(F32, &[1, rows, 64]);
+        let weight = b.constant(norm, &[width], vec![1.0; width as usize]);
+        let normed = b.result(F32, &[1, rows, 64]);
+        b.node("et_vk.rms_norm.default", &[x.into(), weight.into(), Arg::Float(1e-5)], &[normed]);
+        let (scale, zero) = (b.result(F32, &[1, rows, 1]), b.result(I8, &[1, rows, 1]));
+        if dynamic {
+            let block = Arg::Ints(vec![1, 1, block]);
+            let [low, high] = range.map(Arg::Int);
+            let args = [normed.into(), Arg::None, block, Arg::None, low, high];
+            b.node("torchao.choose_qparams_affine.default", &args, &[scale, zero]);
+        }
+        let outs = [(); 2].map(|()| {
+            let weight = b.constant(U8, &[8, 32], vec![0.0; 256]);
+            let scales = b.constant(F32, &[2, 8], vec![0.0; 16]);
+            let result = b.result(out, &[1, rows, 8]);
+            let rest = [Arg::Int(32), Arg::None];
+            if dynamic {
+                let sums = b.constant(I32, &[2, 8], vec![0.0; 16]);
+                let args = [normed, scale, zero, weight, sums, scales].map(Arg::Id).into_iter().chain(rest);
+                b.node("et_vk.linear_dq8ca_q4gsw.default", &args.collect::<Vec<_>>(), &[result]);
+            } else {
+                let args = [normed, weight, scales].map(Arg::Id).into_iter().chain(rest);
+                b.node("et_vk.linear_q4gsw.default", &args.collect::<Vec<_>>(), &[result]);
+            }
+            result
+        });
+        b.finish(&outs)
+    }
+}
+
+/// A launch that does the work of several operators must not do what one of them would have refused.
+#[test]
+fn fusions_refuse_what_their_operators_refuse() {
+    for (caps, rows) in [(Caps::h200(), 12), (Caps::h200(), 2), (Caps::apple(), 2)] {
+        let at = Front { rows, ..FRONT };
+        let planned = |front: Front, dynamic: bool| {
+            let case = front.case(dynamic);
+            let lowered = lower(&case, &case.live().unwrap(), &caps, &LowerOptions::default());
+            lowered.map(|lowered| lowered.fused.contains(&true)).map_err(|e| e.to_string())
+        };
+        assert_eq!(planned(at, true), Ok(true), "{} {rows}", caps.name);
+        assert_eq!(planned(at, false), Ok(true), "{} {rows}", caps.name);
+        for (front, dynamic, why) in [
+            (Front { norm: (F16, 64), ..at }, false, "F32 with F16 weights into F32"),
+            (Front { norm: (F32, 60), ..at }, false, "60 weights for rows of 64"),
+            (Front { range: [0, 255], ..at }, true, "range 0…255 as I8"),
+            (Front { block: 32, ..at }, true, "only whole rows of 64 are supported"),
+            (Front { out: F16, ..at }, false, "F32 activations into F16"),
+        ] {
+            let error = planned(front, dynamic).expect_err(&format!("{front:?} on {}", caps.name));
+            assert!(error.contains(why), "{front:?} on {}: {error}", caps.name);
+        }
+    }
 }

@@ -83,6 +83,55 @@ fn check(dispatch: &Dispatch, caps: &Caps) -> Result<(), String> {
     Ok(())
 }
 
+/// One query over a small cache.
+#[cfg(feature = "sdpa-fd")]
+fn attention(heads: u32, width: u32) -> cases::Case {
+    use etwgpu_graph::DType::F32;
+    let mut b = cases::Builder::new(format!("{heads} heads of {width}"));
+    let q = b.noise(F32, &[1, heads, 1, width]);
+    let [keys, values] = [(); 2].map(|()| b.noise(F32, &[1, 1, 300, width]));
+    let out = b.result(F32, &[1, heads, 1, width]);
+    let none = cases::Arg::None;
+    b.node("et_vk.sdpa.default", &[q.into(), keys.into(), values.into(), none.clone(), none], &[out]);
+    b.finish(&[out])
+}
+
+/// Workgroup memory grows with heads and channels; where it does not suffice, planning must turn elsewhere.
+#[test]
+#[cfg(feature = "sdpa-fd")]
+fn decoding_fits_workgroup_memory_for_every_size_of_heads() {
+    let floor = Caps { coherent: true, ..Caps::webgpu_floor() };
+    let gpu = Caps { is_cpu: false, ..Caps::lavapipe() };
+    let devices = [
+        floor.clone(),
+        Caps { coherent: false, ..floor },
+        Caps::lavapipe(),
+        gpu,
+        Caps::h200(),
+        Caps::amd64(),
+    ];
+    let (mut checked, mut refused) = (0, 0);
+    for (width, heads) in (4..=256).step_by(4).flat_map(|width| (1..=16).map(move |heads| (width, heads))) {
+        let case = attention(heads, width);
+        let live = case.live().unwrap();
+        let mut seen = HashSet::new();
+        for caps in &devices {
+            let lowered = lower(&case, &live, caps, &Default::default()).unwrap();
+            let splits = |d: &&Dispatch| d.shader.label == "sdpa_split";
+            let Some(dispatch) = lowered.recording.dispatches.iter().find(splits) else {
+                refused += 1;
+                continue;
+            };
+            if seen.insert((dispatch.shader.source.clone(), caps.max_workgroup_memory)) {
+                check(dispatch, caps).unwrap_or_else(|e| panic!("{} on {}: {e}", case.name, caps.name));
+                checked += 1;
+            }
+        }
+    }
+    println!("{checked} shaders, {refused} refused");
+    assert!(checked > 1000 && refused > 100, "{checked} shaders, {refused} refused");
+}
+
 #[test]
 fn shaders_fit_the_devices_they_are_planned_for() {
     let cases = cases::all();

@@ -1,6 +1,7 @@
-// Activations quantised to 8 bits with a scale x_scale and a zero point x_zero a row, which the host declares unless
-// QUANTISE_HERE says that they are chosen in the launch.
-// Quantisation of one row of activations.
+// Activations as products take them. With DYNAMIC_Q8 they are quantised to 8 bits with a scale and a zero point a row: the
+// host declares x_scale and x_zero, or QUANTISE_HERE says that both are chosen in the launch.
+
+// Quantisation of one row.
 struct RowQuant {
     scale: f32,
     zero: f32,

@@ -13,7 +13,8 @@ struct Decoder {
     seq: u32,
     bound: u32,
     width: u32,
-    group: u32,
+    /// Group sizes of the first three layers.
+    groups: [u32; 3],
     dtype: DType,
     /// Activations are quantised to 8 bits.
     dynamic: bool,
@@ -21,15 +22,27 @@ struct Decoder {
     bias: bool,
 }
 
-const BASE: Decoder =
-    Decoder { seq: 1, bound: 9, width: 64, group: 32, dtype: F32, dynamic: false, norm: true, bias: false };
+const BASE: Decoder = Decoder {
+    seq: 1,
+    bound: 9,
+    width: 64,
+    groups: [32; 3],
+    dtype: F32,
+    dynamic: false,
+    norm: true,
+    bias: false,
+};
 
 /// Parameters of a row's quantisation.
 type Quantised = [ValueId; 2];
 
 impl Decoder {
     fn input(&self, b: &mut Builder, width: u32) -> ValueId {
-        let values = b.random.signed((self.seq * width) as usize, 2.0);
+        let values = if self.dynamic && !self.norm {
+            (0..self.seq).flat_map(|_| quantised_row(b, width)).collect()
+        } else {
+            b.random.signed((self.seq * width) as usize, 2.0)
+        };
         b.input_below(&[1, self.bound, width], Array::new(self.dtype, &[1, self.seq, width], values))
     }
 
@@ -54,17 +67,22 @@ impl Decoder {
             return None;
         }
         let rows = [1, self.bound, 1];
-        let (scale, zero) = (b.result(F32, &rows), b.result(I8, &rows));
+        let (scale, zero) = (b.result(self.dtype, &rows), b.result(I8, &rows));
         let block = Arg::Ints(vec![1, 1, i64::from(width)]);
         let args = [x.into(), Arg::None, block, Arg::None, Arg::Int(-128), Arg::Int(127)];
         b.node("torchao.choose_qparams_affine.default", &args, &[scale, zero]);
         Some([scale, zero])
     }
 
+    /// The decoder with the group size of layer `i` for its first.
+    fn of(&self, i: usize) -> Self {
+        Self { groups: [self.groups[i % 3]; 3], ..*self }
+    }
+
     /// A layer to `n` channels, over parameters that are given or its own.
     fn linear(&self, b: &mut Builder, x: ValueId, k: u32, n: u32, given: Option<Quantised>) -> ValueId {
         let own = if given.is_none() { self.quantise(b, x, k) } else { None };
-        let (weight, scales) = q4_weights(b, self.dtype, n, k, self.group);
+        let (weight, scales) = q4_weights(b, self.dtype, n, k, self.groups[0]);
         let bias: Arg = if self.bias {
             let values = b.random.signed(n as usize, 1.0);
             b.constant(self.dtype, &[n], values).into()
@@ -72,10 +90,10 @@ impl Decoder {
             Arg::None
         };
         let out = self.row(b, n);
-        let group = Arg::Int(self.group.into());
+        let group = Arg::Int(self.groups[0].into());
         match given.or(own) {
             Some([scale, zero]) => {
-                let groups = k.div_ceil(self.group);
+                let groups = k.div_ceil(self.groups[0]);
                 let sums = b.constant(I32, &[groups, n], vec![0.0; (groups * n) as usize]);
                 let args =
                     [x, scale, zero, weight, sums, scales].map(Arg::Id).into_iter().chain([group, bias]);
@@ -102,8 +120,8 @@ impl Decoder {
         let normed = self.normed(&mut b, x);
         let given = if shared { self.quantise(&mut b, normed, self.width) } else { None };
         let sizes = [40, 12, 64, 8];
-        let outs: Vec<ValueId> =
-            (0..count).map(|i| self.linear(&mut b, normed, self.width, sizes[i as usize], given)).collect();
+        let layer = |i: usize| self.of(i).linear(&mut b, normed, self.width, sizes[i], given);
+        let outs: Vec<ValueId> = (0..count as usize).map(layer).collect();
         b.finish(&outs)
     }
 
@@ -124,7 +142,7 @@ impl Decoder {
         let normed = self.normed(&mut b, x);
         let given = self.quantise(&mut b, normed, self.width);
         let gate = self.linear(&mut b, normed, self.width, hidden, given);
-        let up = self.linear(&mut b, normed, self.width, hidden, given);
+        let up = self.of(1).linear(&mut b, normed, self.width, hidden, given);
         let sigmoid = self.row(&mut b, hidden);
         b.node("aten.sigmoid.default", &[gate.into()], &[sigmoid]);
         let order = |x, y| if swapped { (y, x) } else { (x, y) };
@@ -167,8 +185,8 @@ impl Decoder {
         let normed = self.normed(&mut b, x);
         let given = self.quantise(&mut b, normed, self.width);
         let start = b.integer(position);
-        let [q, k, v] = [heads, kv_heads, kv_heads].map(|h| {
-            let flat = self.linear(&mut b, normed, self.width, h * head, given);
+        let [q, k, v] = [(0, heads), (1, kv_heads), (2, kv_heads)].map(|(i, h)| {
+            let flat = self.of(i).linear(&mut b, normed, self.width, h * head, given);
             let out = b.result(self.dtype, &[1, self.bound, h, head]);
             let sizes = vec![1, -1, i64::from(h), i64::from(head)];
             b.node("aten.view_copy.default", &[flat.into(), Arg::Ints(sizes)], &[out]);
@@ -203,9 +221,23 @@ impl Decoder {
     }
 }
 
+/// Activations of a row whose quantisation has a scale that is a power of two, off the points where rounding could go
+/// either way; exact in a half.
+fn quantised_row(b: &mut Builder, width: u32) -> Vec<f64> {
+    let zero = b.random.integers(1, -60, 61)[0];
+    let steps = b.random.integers(width as usize, -127, 127);
+    let offs = b.random.integers(width as usize, -1, 2);
+    let mut values: Vec<f64> =
+        steps.iter().zip(offs).map(|(step, off)| (step - zero + off / 4.0) / 64.0).collect();
+    values[0] = (-128.0 - zero) / 64.0;
+    values[1] = (127.0 - zero) / 64.0;
+    values
+}
+
 /// Every case.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
+    cases.extend([(F32, false), (F32, true), (F16, false), (F16, true)].into_iter().flat_map(mixed));
     for (dtype, dynamic) in [(F32, false), (F32, true), (F16, false)] {
         let base = Decoder { dtype, dynamic, ..BASE };
         // Fused kernels do not round the normalised row to a half as the reference does; over many rows some element shows.
@@ -232,5 +264,24 @@ pub fn all() -> Vec<Case> {
         cases.extend([base.exposed_norm(), base.swiglu(false, true), plain.two_products()]);
         cases.push(base.attention(2, 1, 32, 3, Some(16)));
     }
+    cases
+}
+
+/// Rows for whole matrices whose layers have groups of different sizes: scales of each come one by one or four at a time,
+/// and parts of a shared-out K begin among those four.
+fn mixed((dtype, dynamic): (DType, bool)) -> Vec<Case> {
+    let base = Decoder { dtype, dynamic, seq: 12, bound: 16, groups: [32, 128, 64], bias: true, ..BASE };
+    let plain = Decoder { norm: false, ..base };
+    let deep = Decoder { width: 2048, ..plain };
+    let sizes = [
+        Decoder { width: 256, ..base },
+        Decoder { width: 96, groups: [32, 96, 32], ..base },
+        deep,
+        Decoder { groups: [1024, 32, 128], bias: false, ..deep },
+    ];
+    let parts = |at: Decoder| [at.layers(3, true), at.swiglu(false, false), at.residual(false)];
+    let mut cases: Vec<Case> = sizes.into_iter().flat_map(parts).collect();
+    cases.push(Decoder { width: 1152, ..plain }.swiglu(true, false));
+    cases.push(Decoder { width: 256, groups: [64, 32, 128], ..base }.attention(4, 2, 16, 7, None));
     cases
 }

@@ -160,6 +160,10 @@ impl Linears {
     fn products(&self, cx: &NodeCx<'_>, epilogue: Epilogue) -> Result<Joint, OpError> {
         let problems = self.problems(cx)?;
         let Some(first) = problems.first() else { return Err(crate::invalid!("a fusion without layers")) };
+        self.qparams.iter().try_for_each(|&node| qparams::check(&cx.at(node)))?;
+        if let Some(out) = self.outs(cx)?.iter().find(|out| out.dtype != first.x.dtype) {
+            return Err(crate::unsupported!("{:?} activations into {:?}", first.x.dtype, out.dtype));
+        }
         Ok(Joint {
             m: first.m,
             k: first.k,
@@ -183,7 +187,8 @@ pub(super) fn record_nodes(lower: &mut Lower<'_>, nodes: &[usize]) -> Result<(),
 }
 
 fn norm_of(cx: &NodeCx<'_>) -> Result<Norm, OpError> {
-    Ok(Norm { weight: cx.tensor(1)?, eps: rms_norm::epsilon(cx)? })
+    let [_, weight, _] = rms_norm::operands(cx)?;
+    Ok(Norm { weight, eps: rms_norm::epsilon(cx)? })
 }
 
 /// A normalisation, or quantisation, and the layers behind it.
@@ -235,7 +240,7 @@ impl Fused for NormLinears {
         let outs = self.linears.outs(cx).map_err(|e| e.to_string())?;
         let epilogue = Epilogue::Store(outs);
         let Err(refusal) = self.linears.fits_all(cx, planner.caps, epilogue.clone()) else { return Ok(()) };
-        // A single layer gains nothing from a launch of its own kind.
+        // A single layer is left to its own routes, behind the nodes before it.
         let several = self.linears.layers.len() > 1;
         if several { self.linears.fits_products(cx, planner, epilogue) } else { Err(refusal) }
     }

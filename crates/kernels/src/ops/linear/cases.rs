@@ -166,8 +166,33 @@ pub fn all() -> Vec<Case> {
             }
         }
         cases.extend(shapes(base).iter().map(Layer::case));
+        if !matches!(kind, Kind::Float(_)) {
+            cases.extend(matrices(base));
+        }
     }
     cases
+}
+
+/// What whole matrices need: rows around the ends of tiles, K of odd numbers of steps, scales that come one by one and
+/// four at a time, parts of K that begin among those four.
+fn matrices(base: Layer<'static>) -> Vec<Case> {
+    let bias = Some(base.dtype());
+    let at = |m: u32, n, k, group, bias| Layer { rows: &[m], bound: &[m], n, k, group, bias, ..base }.case();
+    let rows = [9, 127, 128, 129, 257].map(|m| at(m, 132, 96, 32, bias));
+    let depths = [
+        (160, 32),
+        (192, 64),
+        (384, 96),
+        (512, 128),
+        (768, 256),
+        (1024, 128),
+        (1152, 32),
+        (2048, 128),
+        (2048, 1024),
+    ];
+    let depths = depths.map(|(k, group)| at(12, 68, k, group, None));
+    // N that is no whole number of vectors, which other routes take.
+    rows.into_iter().chain(depths).chain([at(12, 70, 1024, 64, bias), at(129, 132, 128, 32, bias)]).collect()
 }
 
 /// Leading dimensions, live rows below the bound, long rows, mixed types.
@@ -193,6 +218,8 @@ fn shapes(base: Layer<'static>) -> Vec<Layer<'static>> {
         Kind::Q4(F32, _) => {
             layers.push(Layer { rows: &[1], bound: &[1], kind: Kind::Q4(F32, F16), bias: Some(F16), ..base });
             layers.push(Layer { rows: &[5], bound: &[5], kind: Kind::Q4(F16, F32), bias: Some(F32), ..base });
+            // So many channels that large tiles pay although K is short.
+            layers.push(Layer { rows: &[9], bound: &[9], n: 26_000, k: 128, group: 32, bias, ..base });
             // Several registers of weights an invocation, with and without a tail.
             layers.push(Layer { rows: &[1], bound: &[1], n: 5, k: 16416, group: 32, ..base });
             layers.push(Layer { rows: &[3], bound: &[3], n: 3, k: 8192, group: 128, ..base });

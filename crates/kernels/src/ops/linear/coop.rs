@@ -1,5 +1,6 @@
-//! Many rows of activations on cooperative matrices: operands are rounded to `f16`, products accumulate in `f32`. Few tiles
-//! share out K as well, and a further launch adds up their parts.
+//! Many rows of activations on cooperative matrices: operands are rounded to `f16`, activations in a launch before,
+//! weights on the way; products accumulate in `f32`. Few tiles share out K as well, and a further launch adds up their
+//! parts.
 
 use etwgpu_graph::DType;
 use etwgpu_record::{Access, Binding, Caps, Precision};
@@ -133,7 +134,8 @@ fn part_columns(joint: &Joint) -> u32 {
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     let Weights::Q4 { group, .. } = problem.weights else { return Err("weights are not 4-bit".into()) };
-    fits_shape(problem.m, problem.n, problem.k, group, caps)
+    fits_shape(problem.m, problem.n, problem.k, group, caps)?;
+    coop_rows::fits_channels(problem.k, caps)
 }
 
 fn fits_shape(m: u64, n: u32, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {

@@ -1,6 +1,6 @@
 // TILE_ROWS x TILE_COLUMNS sums of products a workgroup, on 16x16 matrices. A tile lies in one segment; with SWIGLU its
-// left half is of the gate and its right half of the same channels of up. With SPLITS > 1 each workgroup takes a part of
-// K and leaves its sums in `parts`.
+// left half is of the gate and its right half of the same channels of up. Without WHOLE each workgroup takes a part of K
+// and leaves its sums in `parts`.
 // Activations were rounded to f16 by coop_rows.wgsl, or are f16 anyway.
 // Grid: tiles of channels over all segments (x), tiles of rows (y), parts of K (z).
 #enable f16

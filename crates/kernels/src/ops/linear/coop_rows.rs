@@ -38,7 +38,12 @@ fn workgroup(k: u32, caps: &Caps) -> u32 {
 pub(super) fn fits(joint: &Joint, caps: &Caps) -> Result<(), Refusal> {
     let rounds = matches!(joint.quantise, Quantise::Here) && joint.x.dtype != DType::F32;
     require(!rounds, "quantisation parameters are rounded to f16")?;
-    require(joint.k / 4 <= MAX_ITEMS * workgroup(joint.k, caps), "K is too long for one workgroup")
+    fits_channels(joint.k, caps)
+}
+
+/// Whether a workgroup can hold a row.
+pub(super) fn fits_channels(k: u32, caps: &Caps) -> Result<(), Refusal> {
+    require(k / 4 <= MAX_ITEMS * workgroup(k, caps), "K is too long for one workgroup")
 }
 
 /// Records what comes before the products.

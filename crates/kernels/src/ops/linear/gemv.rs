@@ -102,7 +102,7 @@ impl Layout {
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
-    let out = lower.cx.out(0)?;
+    let out = problem.output(lower)?;
     record_joint(lower, &Joint::single(problem, out)?, "linear_gemv")
 }
 

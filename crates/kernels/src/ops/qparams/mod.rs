@@ -48,18 +48,8 @@ fn row_dims(live: &[u32], bound: &[u32], declared: &[u32]) -> Result<Dims, OpErr
 }
 
 fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
-    let cx = &lower.cx;
-    let (x, scale, zero) = (cx.tensor(0)?, cx.out(0)?, cx.out(1)?);
-    let blocks = cx.ints(2)?;
-    let (low, high) = (cx.int_or(4, -128)?, cx.int_or(5, 127)?);
-    let per_row =
-        blocks.last() == Some(&i64::from(x.width())) && blocks.iter().rev().skip(1).all(|&b| b == 1);
-    if !per_row {
-        return Err(unsupported!("blocks {blocks:?}; only whole rows of {} are supported", x.width()));
-    }
-    if (low, high) != (-128, 127) || zero.dtype != DType::I8 {
-        return Err(unsupported!("range {low}…{high} as {:?}", zero.dtype));
-    }
+    check(&lower.cx)?;
+    let (x, scale, zero) = (lower.cx.tensor(0)?, lower.cx.out(0)?, lower.cx.out(1)?);
     let wg = crate::ops::rms_norm::workgroup(x.width(), lower.caps());
     let rows = x.rows();
     let params = vec![rows as u32, x.width()];
@@ -72,6 +62,21 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
     lower.launch(Launch { shader, bindings, params, grid, ops: 2 * x.numel() })
+}
+
+/// Whether whole rows get the whole range of 8 bits.
+pub(crate) fn check(cx: &NodeCx<'_>) -> Result<(), OpError> {
+    let (x, zero, blocks) = (cx.tensor(0)?, cx.out(1)?, cx.ints(2)?);
+    let (low, high) = (cx.int_or(4, -128)?, cx.int_or(5, 127)?);
+    let per_row =
+        blocks.last() == Some(&i64::from(x.width())) && blocks.iter().rev().skip(1).all(|&b| b == 1);
+    if !per_row {
+        return Err(unsupported!("blocks {blocks:?}; only whole rows of {} are supported", x.width()));
+    }
+    if (low, high) != (-128, 127) || zero.dtype != DType::I8 {
+        return Err(unsupported!("range {low}…{high} as {:?}", zero.dtype));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

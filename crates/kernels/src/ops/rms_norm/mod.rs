@@ -7,7 +7,7 @@ pub mod reference;
 
 use etwgpu_record::Caps;
 
-use crate::args::{NodeCx, OpError};
+use crate::args::{NodeCx, OpError, TensorArg};
 use crate::lower::{Launch, Lower};
 use crate::op::OpDef;
 use crate::ops::embedding_q4::float_is_half;
@@ -19,14 +19,8 @@ pub const RMS_NORM: OpDef =
     OpDef::kernel(&["et_vk.rms_norm.default"], |cx| Ok(vec![cx.tensor(0)?.dims]), lower);
 
 fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
-    let (x, weight, out) = (lower.cx.tensor(0)?, lower.cx.tensor(1)?, lower.cx.out(0)?);
+    let [x, weight, out] = operands(&lower.cx)?;
     let eps = epsilon(&lower.cx)?;
-    if weight.numel() != u64::from(x.width()) {
-        return Err(invalid!("{} weights for rows of {}", weight.numel(), x.width()));
-    }
-    if weight.dtype != x.dtype || out.dtype != x.dtype {
-        return Err(unsupported!("{:?} with {:?} weights into {:?}", x.dtype, weight.dtype, out.dtype));
-    }
     let vector = x.width() % 4 == 0;
     let items = x.width() / if vector { 4 } else { 1 };
     let wg = workgroup(items, lower.caps());
@@ -40,6 +34,18 @@ fn lower(lower: &mut Lower<'_>) -> Result<(), OpError> {
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .shader();
     lower.launch(Launch { shader, bindings, params, grid, ops: 4 * x.numel() })
+}
+
+/// Rows, weights and output, which match.
+pub(crate) fn operands(cx: &NodeCx<'_>) -> Result<[TensorArg; 3], OpError> {
+    let (x, weight, out) = (cx.tensor(0)?, cx.tensor(1)?, cx.out(0)?);
+    if weight.numel() != u64::from(x.width()) {
+        return Err(invalid!("{} weights for rows of {}", weight.numel(), x.width()));
+    }
+    if weight.dtype != x.dtype || out.dtype != x.dtype {
+        return Err(unsupported!("{:?} with {:?} weights into {:?}", x.dtype, weight.dtype, out.dtype));
+    }
+    Ok([x, weight, out])
 }
 
 /// What is added to the mean square.

@@ -181,6 +181,41 @@ fn decode() -> Vec<Case> {
     // A cache so long that workgroups take on more of it.
     let long = Cached { heads: 8, kv_heads: 8, width: 16, capacity: 8200, ..BASE };
     cases.extend([5, 8100].map(|position| Cached { position, ..long }.appended(1, false)));
+    cases.extend(alone_and_parts());
+    cases
+}
+
+/// Around the longest contexts that a workgroup for each query head walks alone: 32 turns of keys, of which a small
+/// workgroup has half as many a turn as a large one. `routes` and a test in `attention.rs` hold both against these.
+fn alone_and_parts() -> Vec<Case> {
+    let at = |base: Cached, positions: &[i64]| -> Vec<Case> {
+        positions.iter().map(|&position| Cached { position, ..base }.appended(1, true)).collect()
+    };
+    let wide = Cached { width: 64, capacity: 520, ..BASE };
+    let mut cases = at(Cached { heads: 6, ..wide }, &[254, 255, 256, 510, 511, 512]);
+    cases.extend(at(Cached { kv_heads: 1, cache: F16, ..wide }, &[255, 256, 511, 512]));
+    // Lanes without channels.
+    let odd = Cached { width: 96, batch: 2, heads: 2, capacity: 260, ..BASE };
+    cases.extend(at(odd, &[126, 127, 128, 254, 255, 256]));
+    let halves = Cached { dtype: F16, cache: F16, ..odd };
+    cases.extend(at(Cached { width: 80, heads: 3, kv_heads: 1, batch: 1, ..halves }, &[127, 128, 256]));
+    // Sixteen heads a key head, where subgroups of eight and of 32 have room for them.
+    let many = Cached { heads: 16, kv_heads: 1, ..BASE };
+    cases.extend(at(Cached { width: 16, capacity: 1100, ..many }, &[1023, 1024]));
+    cases.extend(at(Cached { width: 128, capacity: 140, ..many }, &[127, 128]));
+    // One part of a tiny cache, for few query heads and for more than there are workgroups.
+    cases.extend(at(Cached { capacity: 4, kv_heads: 4, ..BASE }, &[3]));
+    cases.extend(at(Cached { capacity: 4, kv_heads: 1, ..BASE }, &[3]));
+    // Fewer parts than threads that share them, too few workgroups to walk alone, and maxima that parts must agree on.
+    let narrow = Cached { width: 4, kv_heads: 1, capacity: 300, ..BASE };
+    for peak in [Some(180.0), Some(-180.0)] {
+        cases.extend(at(Cached { peak, ..wide }, &[512]));
+        cases.extend(at(Cached { peak, ..narrow }, &[290]));
+    }
+    // More small sums than fit in 16 KiB beside what lanes exchange without shuffles.
+    cases.extend(at(Cached { width: 16, heads: 7, kv_heads: 1, ..BASE }, &[50]));
+    let seen = [255, 256].map(|position| Cached { seq: 1, position, ..wide });
+    cases.extend(seen.map(|filled| filled.custom(false, None, Arg::None)));
     cases
 }
 

@@ -1,5 +1,6 @@
 //! One query against a long context: the context is split over workgroups, each keeping an online softmax. The last
 //! workgroup of a head to finish merges the parts, or a second launch where workgroups cannot see each other's writes.
+//! A short context is not worth parts: a workgroup for each query head walks it alone.
 //!
 //! A workgroup serves one key-value head, all query heads that share it, and one split: keys and values are read
 //! once. `D / 4` neighbouring lanes hold a key; several keys are in flight per workgroup.
@@ -69,7 +70,7 @@ struct Layout {
     shuffles: bool,
     /// Sets of keys that shuffles join.
     joined: u32,
-    /// Bytes in which a workgroup joins its own keys.
+    /// Bytes in which lanes exchange what they have no shuffles for, and a workgroup joins its own keys.
     memory: u32,
 }
 
@@ -87,7 +88,8 @@ impl Layout {
         let subgroup = caps.subgroups.map_or(0, |s| s.min);
         let shuffles = subgroup >= lanes;
         let joined = if shuffles { (subgroup / lanes).min(keys) } else { 1 };
-        let memory = keys / joined * problem.group() * (problem.head_dim + 2) * 4;
+        let exchanged = if shuffles { 0 } else { share.wg };
+        let memory = (exchanged + keys / joined * problem.group() * (problem.head_dim + 2)) * 4;
         Self { share, lanes, shuffles, joined, memory }
     }
 

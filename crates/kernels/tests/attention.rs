@@ -115,11 +115,7 @@ fn large_heads_decode_on_other_routes() {
 /// Invocations of a workgroup that can walk alone, and how far the context is beyond what it does walk alone.
 #[cfg(feature = "sdpa-fd")]
 fn beyond_alone(dispatch: &Dispatch) -> Option<(u32, i64)> {
-    let constant = |name: &str| -> Option<u32> {
-        let line = format!("const {name} = ");
-        let value = dispatch.shader.source.lines().find_map(|l| l.strip_prefix(&line))?;
-        value.trim_end_matches("u;").parse().ok()
-    };
+    let constant = |name: &str| etwgpu_testkit::constant(&dispatch.shader.source, name);
     let context = dispatch.params.get(3)? + dispatch.params.get(4)?;
     Some((constant("WG")?, i64::from(context) - i64::from(constant("ALONE")?)))
 }

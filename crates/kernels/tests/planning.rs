@@ -230,11 +230,9 @@ fn grids_of_large_tensors_stay_within_limits() {
     }
 }
 
-/// A constant of a shader's text.
+/// A constant that the shader has.
 fn constant(source: &str, name: &str) -> u32 {
-    let line = format!("const {name} = ");
-    let value = source.lines().find_map(|l| l.strip_prefix(&line));
-    value.and_then(|v| v.trim_end_matches("u;").parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    etwgpu_testkit::constant(source, name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// What the cases' launches of one kernel look like on a device with cooperative matrices.

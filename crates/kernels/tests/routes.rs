@@ -121,8 +121,9 @@ fn check(caps: &Caps) -> Tally {
     let next = AtomicUsize::new(0);
     let work = || {
         let gpu = open();
-        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            try_case(&gpu, case, &choices, &tally);
+        // Neighbours often share shaders, which a device compiles once.
+        while let Some(some) = cases.chunks(4).nth(next.fetch_add(1, Ordering::Relaxed)) {
+            some.iter().for_each(|case| try_case(&gpu, case, &choices, &tally));
         }
     };
     std::thread::scope(|scope| {

@@ -52,6 +52,13 @@ pub fn taken(lowered: &Lowered) -> Vec<&'static str> {
     considered.filter(|c| c.refusal.is_none()).map(|c| c.route).collect()
 }
 
+/// A constant that planning put into a shader's text.
+pub fn constant(source: &str, name: &str) -> Option<u32> {
+    let start = format!("const {name} = ");
+    let value = source.lines().find_map(|line| line.strip_prefix(&start))?;
+    value.trim_end_matches("u;").parse().ok()
+}
+
 /// Routes and fusions that some case takes on a device under some choice.
 pub fn reached(caps: &Caps) -> BTreeSet<&'static str> {
     let mut routes = BTreeSet::new();

@@ -228,9 +228,9 @@ fn quantised_row(b: &mut Builder, width: u32) -> Vec<f64> {
     let steps = b.random.integers(width as usize, -127, 127);
     let offs = b.random.integers(width as usize, -1, 2);
     let mut values: Vec<f64> =
-        steps.iter().zip(offs).map(|(step, off)| (step - zero + off / 4.0) / 64.0).collect();
-    values[0] = (-128.0 - zero) / 64.0;
-    values[1] = (127.0 - zero) / 64.0;
+        steps.iter().zip(offs).map(|(step, off)| (step - zero + off / 4.0) / 512.0).collect();
+    values[0] = (-128.0 - zero) / 512.0;
+    values[1] = (127.0 - zero) / 512.0;
     values
 }
 

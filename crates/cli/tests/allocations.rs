@@ -44,6 +44,9 @@ static COUNTING: Counting = Counting;
 /// Allocations of a step at most. Nearly all are wgpu's, for a submission and two maps; encoding takes twice as many.
 const MOST: usize = 60;
 
+/// What wgpu allocates besides when it takes backtraces of its errors, which it does on the way to what is none.
+const BACKTRACES: usize = 60;
+
 #[test]
 fn a_decode_step_allocates_little_on_the_calling_thread() {
     if !etwgpu_testkit::open().caps().is_cpu {
@@ -67,5 +70,7 @@ fn a_decode_step_allocates_little_on_the_calling_thread() {
     // The first runs prepare; and a worker that gets no core leaves its work to the caller, though not every time.
     let counts: Vec<usize> = (1..25).map(&mut step).collect();
     let least = counts[2..].iter().min().unwrap();
-    assert!(*least <= MOST, "{least} allocations a step: {counts:?}");
+    let traced = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"].iter().any(|name| std::env::var_os(name).is_some());
+    let most = if traced { MOST + BACKTRACES } else { MOST };
+    assert!(*least <= most, "{least} allocations a step: {counts:?}");
 }

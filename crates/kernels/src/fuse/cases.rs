@@ -271,6 +271,8 @@ pub fn all() -> Vec<Case> {
 /// and parts of a shared-out K begin among those four.
 fn mixed((dtype, dynamic): (DType, bool)) -> Vec<Case> {
     let base = Decoder { dtype, dynamic, seq: 12, bound: 16, groups: [32, 128, 64], bias: true, ..BASE };
+    // Normalised halves lie anywhere between quantisation steps, and devices round them differently.
+    let base = Decoder { norm: !(dynamic && dtype == F16), ..base };
     let plain = Decoder { norm: false, ..base };
     let deep = Decoder { width: 2048, ..plain };
     let sizes = [

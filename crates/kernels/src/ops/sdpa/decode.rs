@@ -64,7 +64,7 @@ pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
 /// How a workgroup is shared out.
 struct Layout {
     share: &'static Share,
-    /// Lanes that share a key: its `vec4`s, rounded up to a power of two.
+    /// Lanes that share a key: its `vec4`s, rounded up to a power of two, and as many as there are heads to share out.
     lanes: u32,
     /// Whether those lanes exchange by shuffles.
     shuffles: bool,
@@ -82,7 +82,7 @@ impl Layout {
     }
 
     fn sized(problem: &Problem, caps: &Caps, share: &'static Share) -> Self {
-        let lanes = (problem.head_dim / 4).next_power_of_two();
+        let lanes = (problem.head_dim / 4).max(problem.group()).next_power_of_two();
         let keys = share.wg / lanes;
         // A shuffle stays within a subgroup, so the lanes of a key must too.
         let subgroup = caps.subgroups.map_or(0, |s| s.min);
@@ -128,6 +128,31 @@ impl Layout {
     }
 }
 
+/// What a workgroup works on at once. Both are powers of two where scores are shared out, once heads are rounded up.
+struct Way {
+    /// Query heads.
+    heads: u32,
+    /// Turns of keys.
+    turns: u32,
+}
+
+/// Names of a way's constants: heads, turns, scores, half of them, those of a lane, lanes of one, steps over turns.
+type Names = [&'static str; 7];
+
+const TOGETHER: Names = ["HEADS0", "TURNS0", "SCORES0", "KEPT0", "MINE0", "REPEATED0", "TURN_STEPS0"];
+const ALONE: Names = ["HEADS1", "TURNS1", "SCORES1", "KEPT1", "MINE1", "REPEATED1", "TURN_STEPS1"];
+
+impl Way {
+    fn describe(&self, template: Template, lanes: u32, names: &Names) -> Template {
+        let scores = self.heads.next_power_of_two() * self.turns;
+        let mine = (scores / lanes).max(1);
+        let repeated = (lanes / scores).max(1);
+        let steps = (self.turns / mine).ilog2();
+        let values = [self.heads, self.turns, scores, scores / 2, mine, repeated, steps];
+        names.iter().zip(values).fold(template, |template, (name, value)| template.set(name, value))
+    }
+}
+
 /// Keys that a cache holds.
 fn capacity(problem: &Problem) -> u64 {
     problem.keys.numel() / u64::from((problem.batch * problem.kv_heads * problem.head_dim).max(1))
@@ -153,21 +178,28 @@ fn record_splits(
     parts: Vec<Binding>,
     merges: bool,
 ) -> Result<(), OpError> {
-    let shader = split_template(problem, layout, layout.share.wg, "sdpa_split", include_str!("split.wgsl"))
+    let alone = layout.alone(problem).filter(|_| merges);
+    let template = split_template(problem, layout, layout.share.wg, "sdpa_split", include_str!("split.wgsl"))
         .set("LANES", layout.lanes)
         .set("KEYS", layout.keys())
         .set("JOINED", layout.joined)
         .set("SLOTS", layout.keys() / layout.joined)
         .set("LANE_STEPS", layout.lanes.ilog2())
         .set("JOIN_STEPS", layout.joined.ilog2())
-        .set("AHEAD", layout.share.ahead)
         .set("KV_HEADS", problem.kv_heads)
+        .set("WAYS", 1 + u32::from(alone.is_some()))
         .flag("SUBGROUPS", layout.shuffles)
         .flag("MERGES", merges);
-    let shader = match layout.alone(problem).filter(|_| merges) {
-        Some(keys) => shader.flag("ALONE", true).set("ALONE", keys).set("AT_HAND", AT_HAND).shader(),
-        None => shader.shader(),
+    let together = Way { heads: problem.group(), turns: layout.share.ahead };
+    let template = together.describe(template, layout.lanes, &TOGETHER);
+    let template = match alone {
+        Some(keys) => {
+            let way = Way { heads: 1, turns: AT_HAND };
+            way.describe(template.flag("ALONE", true).set("ALONE", keys), layout.lanes, &ALONE)
+        }
+        None => template,
     };
+    let shader = template.shader();
     let mut bindings = vec![lower.read(&problem.q), problem.keys(lower), problem.values(lower)];
     bindings.extend(parts);
     if merges {

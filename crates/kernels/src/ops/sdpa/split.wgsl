@@ -1,5 +1,5 @@
 // Part of the context for one key-value head; grid: splits, key-value heads, batch.
-// LANES neighbouring lanes hold the channels of one key; KEYS keys are worked on at once.
+// LANES neighbouring lanes hold the channels of one key; KEYS keys are a turn, and several turns are under way at once.
 // With MERGES, the workgroup that is the last of its head to finish joins the parts; else merge.wgsl does.
 // With ALONE, a context of at most so many keys has no parts: a workgroup for each query head walks it by itself.
 #import attention
@@ -28,25 +28,17 @@ var<workgroup> merged: array<vec4<f32>, SLOTS * GROUP * QUADS>;
 var<workgroup> merged_state: array<vec2<f32>, SLOTS * GROUP>;
 #ifndef SUBGROUPS
 var<workgroup> lane_part: array<f32, WG>;
-#endif
 
 // Sum over the lanes that share a key; every one of them gets it.
 fn lane_sum(value: f32, lid: u32) -> f32 {
-#ifdef SUBGROUPS
-    var v = value;
-#for k LANE_STEPS
-    v += subgroupShuffleXor(v, LANES >> ({k}u + 1u));
-#end
-    return v;
-#else
     lane_part[lid] = value;
     workgroupBarrier();
     var v = 0.0;
     for (var i = 0u; i < LANES; i++) { v += lane_part[lid / LANES * LANES + i]; }
     workgroupBarrier();
     return v;
-#endif
 }
+#endif
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
@@ -55,99 +47,19 @@ fn main(ids: Ids) {
     let b = ids.wid.z;
 #ifdef ALONE
     if context() <= ALONE {
-        if split < GROUP { attend_alone(b, kv_head, split, ids); }
+        if split < GROUP { attend1(b, kv_head, split, 0u, context(), true, ids); }
         return;
     }
 #endif
     if split >= split_count() { return; }
-    let split_len = split_length();
-    let lane = ids.lid % LANES;
-    let slot = ids.lid / LANES;
-    let channel = min(lane, QUADS - 1u);
-    let used = select(0.0, 1.0, lane < QUADS);
-#for g GROUP
-    let query{g} = vec4<f32>(q[q_at(b, 0u, kv_head * GROUP + {g}u) + channel]) * (p.scale * used);
-    var highest{g} = HIDDEN;
-    var total{g} = 0.0;
-    var sum{g} = vec4(0.0);
-#end
-    let first = split * split_len;
-    let end = min(first + split_len, visible(0u));
-    let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
-    // The trip count is the same for all invocations, as the barriers of lane_sum ask. Keys and values of AHEAD turns are
-    // under way at once.
-    let steps = (split_len + KEYS - 1u) / KEYS;
-    for (var i = 0u; i < steps; i += AHEAD) {
-#for j AHEAD
-        let c{j} = first + (i + {j}u) * KEYS + slot;
-        let seen{j} = c{j} < end;
-        let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
-        let k{j} = vec4<f32>(keys[at{j}]);
-        let v{j} = vec4<f32>(values[at{j}]);
-#end
-#for g GROUP
-        {
-            var next = highest{g};
-#for j AHEAD
-            let score{j} = select(HIDDEN, lane_sum(dot(query{g}, k{j}), ids.lid), seen{j});
-            next = max(next, score{j});
-#end
-            let keep = exp(highest{g} - next);
-            highest{g} = next;
-            total{g} *= keep;
-            sum{g} *= keep;
-#for j AHEAD
-            let weight{j} = select(0.0, exp(score{j} - next), seen{j});
-            total{g} += weight{j};
-            sum{g} += weight{j} * v{j};
-#end
-        }
-#end
-    }
-#for g GROUP
-#ifdef SUBGROUPS
-#for k JOIN_STEPS
-    {
-        let apart = LANES << {k}u;
-        let other = subgroupShuffleXor(highest{g}, apart);
-        let top = max(highest{g}, other);
-        let mine = exp(highest{g} - top);
-        let theirs = exp(other - top);
-        total{g} = total{g} * mine + subgroupShuffleXor(total{g}, apart) * theirs;
-        sum{g} = sum{g} * mine + subgroupShuffleXor(sum{g}, apart) * theirs;
-        highest{g} = top;
-    }
-#end
-#endif
-    if slot % JOINED == 0u {
-        if lane < QUADS { merged[(slot / JOINED * GROUP + {g}u) * QUADS + lane] = sum{g}; }
-        if lane == 0u { merged_state[slot / JOINED * GROUP + {g}u] = vec2(highest{g}, total{g}); }
-    }
-#end
-    workgroupBarrier();
-    for (var i = ids.lid; i < GROUP * QUADS; i += WG) {
-        let g = i / QUADS;
-        var top = HIDDEN;
-        var weight_sum = 0.0;
-        var v = vec4(0.0);
-#for s SLOTS
-        let state{s} = merged_state[{s}u * GROUP + g];
-        top = max(top, state{s}.x);
-#end
-#for s SLOTS
-        let scale{s} = exp(state{s}.x - top);
-        weight_sum += scale{s} * state{s}.y;
-        v += scale{s} * merged[({s}u * GROUP + g) * QUADS + i % QUADS];
-#end
 #ifdef MERGES
-        if split_count() == 1u { out[q_at(b, 0u, kv_head * GROUP + g) + i % QUADS] = elem4(v / weight_sum); }
+    let whole = split_count() == 1u;
+#else
+    const whole = false;
 #endif
-        let part = (b * p.heads + kv_head * GROUP + g) * MAX_SPLITS + split;
-        sums[part * QUADS + i % QUADS] = v;
-        if i % QUADS == 0u { states[part] = vec2(top, weight_sum); }
-    }
+    attend0(b, kv_head, 0u, split, split_length(), whole, ids);
 #ifdef MERGES
-    if split_count() == 1u { return; }
+    if whole { return; }
     // What this workgroup wrote must be seen before it counts as finished.
     storageBarrier();
     if ids.lid == 0u {
@@ -160,6 +72,176 @@ fn main(ids: Ids) {
     if ids.lid == 0u { atomicStore(&finished[b * KV_HEADS + kv_head], 0u); }
 #endif
 }
+
+// Two ways to share out the work: all query heads of a key head together, and each by itself.
+#for way WAYS
+// Query heads from `head` on, HEADS{way} of them, against the keys of a part: TURNS{way} turns of them at once. Writes the
+// output if the part is the whole context, else the part's sums.
+fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: bool, ids: Ids) {
+    let lane = ids.lid % LANES;
+    let slot = ids.lid / LANES;
+    let channel = min(lane, QUADS - 1u);
+    let used = select(0.0, 1.0, lane < QUADS);
+    let first_head = kv_head * GROUP + head;
+#for g HEADS{way}
+    let query{g} = vec4<f32>(q[q_at(b, 0u, first_head + {g}u) + channel]) * (p.scale * used);
+    var sum{g} = vec4(0.0);
+#end
+    let first = split * length;
+    let end = min(first + length, visible(0u));
+    let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
+#ifdef SUBGROUPS
+    // Scores are shared out: score i, of head i / TURNS and turn i % TURNS, is added up by the lanes from
+    // i * REPEATED / MINE on, REPEATED of them, or by one that has MINE.
+    let home = ids.lane - ids.lane % LANES;
+    let my_turn = lane * MINE{way} / REPEATED{way} % TURNS{way};
+    // Of this lane's head, over its turns.
+    var highest = HIDDEN;
+    var total = 0.0;
+#else
+#for g HEADS{way}
+    var highest{g} = HIDDEN;
+    var total{g} = 0.0;
+#end
+#endif
+    // The trip count is the same for all invocations, as the barriers of lane_sum ask.
+    let steps = (length + KEYS - 1u) / KEYS;
+    for (var i = 0u; i < steps; i += TURNS{way}) {
+#for j TURNS{way}
+        let c{j} = first + (i + {j}u) * KEYS + slot;
+        let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
+        let k{j} = vec4<f32>(keys[at{j}]);
+        let v{j} = vec4<f32>(values[at{j}]);
+#end
+#ifdef SUBGROUPS
+        var part: array<f32, SCORES{way}>;
+#for g HEADS{way}
+#for j TURNS{way}
+        part[{g}u * TURNS{way} + {j}u] = dot(query{g}, k{j});
+#end
+#end
+        // Each step halves the scores that a lane adds up, until it has one.
+#for t LANE_STEPS
+        {
+            const APART = LANES >> ({t}u + 1u);
+            const KEPT = SCORES{way} >> ({t}u + 1u);
+            let is_upper = (lane & APART) != 0u;
+#for s KEPT{way}
+            if {s}u < KEPT {
+                let kept = select(part[{s}u], part[{s}u + KEPT], is_upper);
+                let sent = select(part[{s}u + KEPT], part[{s}u], is_upper);
+                part[{s}u] = kept + subgroupShuffleXor(sent, APART);
+            }
+#end
+            if KEPT == 0u { part[0] += subgroupShuffleXor(part[0], APART); }
+        }
+#end
+        var next = highest;
+#for m MINE{way}
+        let seen{m} = first + (i + my_turn + {m}u) * KEYS + slot < end;
+        let score{m} = select(HIDDEN, part[{m}u], seen{m});
+        next = max(next, score{m});
+#end
+#for t TURN_STEPS{way}
+        next = max(next, subgroupShuffleXor(next, REPEATED{way} << {t}u));
+#end
+        if subgroupAny(next > highest) {
+            let kept = exp(highest - next);
+            highest = next;
+            total *= kept;
+#for g HEADS{way}
+            sum{g} *= subgroupShuffle(kept, home + {g}u * TURNS{way} * REPEATED{way} / MINE{way});
+#end
+        }
+#for m MINE{way}
+        part[{m}u] = select(0.0, exp(score{m} - highest), seen{m});
+        total += part[{m}u];
+#end
+#for g HEADS{way}
+#for j TURNS{way}
+        {
+            const SCORE = {g}u * TURNS{way} + {j}u;
+            let weight = subgroupShuffle(part[SCORE % MINE{way}], home + SCORE * REPEATED{way} / MINE{way});
+            sum{g} += weight * v{j};
+        }
+#end
+#end
+#else
+#for g HEADS{way}
+        {
+            var next = highest{g};
+#for j TURNS{way}
+            let score{j} = select(HIDDEN, lane_sum(dot(query{g}, k{j}), ids.lid), c{j} < end);
+            next = max(next, score{j});
+#end
+            let kept = exp(highest{g} - next);
+            highest{g} = next;
+            total{g} *= kept;
+            sum{g} *= kept;
+#for j TURNS{way}
+            let weight{j} = select(0.0, exp(score{j} - next), c{j} < end);
+            total{g} += weight{j};
+            sum{g} += weight{j} * v{j};
+#end
+        }
+#end
+#endif
+    }
+#ifdef SUBGROUPS
+#for t TURN_STEPS{way}
+    total += subgroupShuffleXor(total, REPEATED{way} << {t}u);
+#end
+#for g HEADS{way}
+    var highest{g} = subgroupShuffle(highest, home + {g}u * TURNS{way} * REPEATED{way} / MINE{way});
+    var total{g} = subgroupShuffle(total, home + {g}u * TURNS{way} * REPEATED{way} / MINE{way});
+#for k JOIN_STEPS
+    {
+        let apart = LANES << {k}u;
+        let other = subgroupShuffleXor(highest{g}, apart);
+        let top = max(highest{g}, other);
+        let mine = exp(highest{g} - top);
+        let theirs = exp(other - top);
+        total{g} = total{g} * mine + subgroupShuffleXor(total{g}, apart) * theirs;
+        sum{g} = sum{g} * mine + subgroupShuffleXor(sum{g}, apart) * theirs;
+        highest{g} = top;
+    }
+#end
+#end
+#endif
+#for g HEADS{way}
+    if slot % JOINED == 0u {
+        if lane < QUADS { merged[(slot / JOINED * HEADS{way} + {g}u) * QUADS + lane] = sum{g}; }
+        if lane == 0u { merged_state[slot / JOINED * HEADS{way} + {g}u] = vec2(highest{g}, total{g}); }
+    }
+#end
+    workgroupBarrier();
+    for (var i = ids.lid; i < HEADS{way} * QUADS; i += WG) {
+        let g = i / QUADS;
+        let quad = i % QUADS;
+        var top = HIDDEN;
+        var weight_sum = 0.0;
+        var v = vec4(0.0);
+#for s SLOTS
+        let state{s} = merged_state[{s}u * HEADS{way} + g];
+        top = max(top, state{s}.x);
+#end
+#for s SLOTS
+        let scale{s} = exp(state{s}.x - top);
+        weight_sum += scale{s} * state{s}.y;
+        v += scale{s} * merged[({s}u * HEADS{way} + g) * QUADS + quad];
+#end
+#ifdef MERGES
+        if whole {
+            out[q_at(b, 0u, first_head + g) + quad] = elem4(v / weight_sum);
+            continue;
+        }
+#endif
+        let part = (b * p.heads + first_head + g) * MAX_SPLITS + split;
+        sums[part * QUADS + quad] = v;
+        if quad == 0u { states[part] = vec2(top, weight_sum); }
+    }
+}
+#end
 
 #ifdef MERGES
 // Parts that a thread of `merge` has under way at once.
@@ -217,76 +299,5 @@ fn merge(b: u32, kv_head: u32, ids: Ids) {
         }
         workgroupBarrier();
     }
-}
-#endif
-
-#ifdef ALONE
-// One query head and all of its keys, AT_HAND turns of them under way at once.
-fn attend_alone(b: u32, kv_head: u32, g: u32, ids: Ids) {
-    let lane = ids.lid % LANES;
-    let slot = ids.lid / LANES;
-    let channel = min(lane, QUADS - 1u);
-    let used = select(0.0, 1.0, lane < QUADS);
-    let end = visible(0u);
-    let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
-    let query = vec4<f32>(q[q_at(b, 0u, kv_head * GROUP + g) + channel]) * (p.scale * used);
-    var highest = HIDDEN;
-    var total = 0.0;
-    var sum = vec4(0.0);
-    for (var first = 0u; first < context(); first += KEYS * AT_HAND) {
-#for j AT_HAND
-        let c{j} = first + {j}u * KEYS + slot;
-        let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
-        let k{j} = vec4<f32>(keys[at{j}]);
-        let v{j} = vec4<f32>(values[at{j}]);
-#end
-        var next = highest;
-#for j AT_HAND
-        let score{j} = select(HIDDEN, lane_sum(dot(query, k{j}), ids.lid), c{j} < end);
-        next = max(next, score{j});
-#end
-        let kept = exp(highest - next);
-        highest = next;
-        total *= kept;
-        sum *= kept;
-#for j AT_HAND
-        let weight{j} = select(0.0, exp(score{j} - next), c{j} < end);
-        total += weight{j};
-        sum += weight{j} * v{j};
-#end
-    }
-#ifdef SUBGROUPS
-#for k JOIN_STEPS
-    {
-        let apart = LANES << {k}u;
-        let other = subgroupShuffleXor(highest, apart);
-        let top = max(highest, other);
-        let mine = exp(highest - top);
-        let theirs = exp(other - top);
-        total = total * mine + subgroupShuffleXor(total, apart) * theirs;
-        sum = sum * mine + subgroupShuffleXor(sum, apart) * theirs;
-        highest = top;
-    }
-#end
-#endif
-    if slot % JOINED == 0u {
-        if lane < QUADS { merged[slot / JOINED * QUADS + lane] = sum; }
-        if lane == 0u { merged_state[slot / JOINED] = vec2(highest, total); }
-    }
-    workgroupBarrier();
-    if ids.lid >= QUADS { return; }
-    var top = HIDDEN;
-#for s SLOTS
-    let state{s} = merged_state[{s}];
-    top = max(top, state{s}.x);
-#end
-    var weight_sum = 0.0;
-    var v = vec4(0.0);
-#for s SLOTS
-    let scale{s} = exp(state{s}.x - top);
-    weight_sum += scale{s} * state{s}.y;
-    v += scale{s} * merged[{s}u * QUADS + ids.lid];
-#end
-    out[q_at(b, 0u, kv_head * GROUP + g) + ids.lid] = elem4(v / weight_sum);
 }
 #endif

@@ -201,9 +201,9 @@ impl Prepared {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = gpu.create_with_usage("read back", size.max(4), usage)?;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        encoder.copy_buffer_to_buffer(&source.0, 0, &staging.0, 0, size);
+        encoder.copy_buffer_to_buffer(&source.raw, source.offset, &staging.raw, 0, size);
         let index = gpu.queue.submit([encoder.finish()]);
-        let slice = staging.0.slice(..);
+        let slice = staging.raw.slice(..);
         slice.map_async(wgpu::MapMode::Read, |_| {});
         gpu.wait(index, TIMEOUT)?;
         let view = slice.get_mapped_range().map_err(|e| EngineError::Validation(e.to_string()))?;

@@ -11,14 +11,22 @@ const CHUNK: usize = 8 << 20;
 /// Bytes in flight to the device before an upload waits: bounds the host memory that staging takes.
 const IN_FLIGHT: usize = 64 << 20;
 
-/// A buffer on the device; clones name the same buffer.
+/// Bytes of the buffers in which small ones that are only read lie together.
+const SHARED: u64 = 256 << 20;
+
+/// Memory on the device: a whole buffer, or a part of one that others share. Clones name the same memory.
 #[derive(Clone, Debug)]
-pub struct Buffer(pub(crate) wgpu::Buffer);
+pub struct Buffer {
+    pub(crate) raw: wgpu::Buffer,
+    /// Where it begins in the buffer.
+    pub(crate) offset: u64,
+    size: u64,
+}
 
 impl Buffer {
     /// Bytes.
     pub fn size(&self) -> u64 {
-        self.0.size()
+        self.size
     }
 }
 
@@ -27,6 +35,24 @@ impl Gpu {
     pub fn create_buffer(&self, label: &str, size: u64) -> Result<Buffer, EngineError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         self.create_with_usage(label, size, usage)
+    }
+
+    /// Allocates storage for each size, in few buffers: each one that commands use costs the host time in every run.
+    ///
+    /// Launches must only read it, as a launch cannot read and write parts of one buffer.
+    pub fn create_together(&self, label: &str, sizes: &[u64]) -> Result<Vec<Buffer>, EngineError> {
+        let align = u64::from(self.caps().storage_align.max(4));
+        let most = SHARED.min(self.caps().max_buffer);
+        let mut parts = Vec::with_capacity(sizes.len());
+        let mut rest = sizes;
+        while !rest.is_empty() {
+            let (offsets, end) = fill(rest, align, most);
+            let shared = self.create_buffer(label, end)?;
+            let part = |(&offset, &size)| Buffer { raw: shared.raw.clone(), offset, size };
+            parts.extend(offsets.iter().zip(rest).map(part));
+            rest = &rest[offsets.len()..];
+        }
+        Ok(parts)
     }
 
     /// Whether launches may write buffers that the host maps.
@@ -71,7 +97,7 @@ impl Gpu {
         let refused = pollster::block_on(validation.pop());
         match pollster::block_on(out_of_memory.pop()).or(refused) {
             Some(error) => Err(error.into()),
-            None => Ok(Buffer(buffer)),
+            None => Ok(Buffer { raw: buffer, offset: 0, size: desc.size }),
         }
     }
 
@@ -92,14 +118,15 @@ impl Gpu {
     /// Queues a small write; a tail that is no multiple of four is padded with zeros.
     pub(crate) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
         let whole = bytes.len() / 4 * 4;
+        let offset = buffer.offset + offset;
         if whole > 0 {
-            self.queue.write_buffer(&buffer.0, offset, &bytes[..whole]);
+            self.queue.write_buffer(&buffer.raw, offset, &bytes[..whole]);
         }
         let tail = &bytes[whole..];
         if !tail.is_empty() {
             let mut word = [0; 4];
             word[..tail.len()].copy_from_slice(tail);
-            self.queue.write_buffer(&buffer.0, offset + whole as u64, &word);
+            self.queue.write_buffer(&buffer.raw, offset + whole as u64, &word);
         }
     }
 
@@ -116,5 +143,39 @@ impl Gpu {
             Err(wgpu::PollError::Timeout) => Err(EngineError::Timeout(timeout.as_secs())),
             Err(error) => Err(EngineError::Validation(error.to_string())),
         }
+    }
+}
+
+/// Where as many of these sizes as fit, but at least one, begin in a buffer of at most so many bytes, and where the last
+/// ends.
+fn fill(sizes: &[u64], align: u64, most: u64) -> (Vec<u64>, u64) {
+    let mut offsets = Vec::new();
+    let mut end = 0;
+    for &size in sizes {
+        let begin = u64::next_multiple_of(end, align);
+        if !offsets.is_empty() && begin + size > most {
+            break;
+        }
+        offsets.push(begin);
+        end = begin + size;
+    }
+    (offsets, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+
+    #[test]
+    fn parts_begin_aligned_and_end_within_the_buffer() {
+        assert_eq!(fill(&[10, 20, 4], 16, 64), (vec![0, 16, 48], 52));
+        assert_eq!(fill(&[10, 20, 20], 16, 64), (vec![0, 16], 36));
+        assert_eq!(fill(&[48, 16, 4], 16, 64), (vec![0, 48], 64));
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_shared_buffer_has_its_own() {
+        assert_eq!(fill(&[100, 4], 16, 64), (vec![0], 100));
+        assert_eq!(fill(&[4, 100], 16, 64), (vec![0], 4));
     }
 }

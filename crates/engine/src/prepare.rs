@@ -127,14 +127,14 @@ fn bind(
         let size = (dispatch.params.len() as u64 * 4).next_multiple_of(16);
         entries.push(wgpu::BindGroupEntry {
             binding: 0,
-            resource: range(&params.0, params_offset as u64, size),
+            resource: range(&params.raw, params_offset as u64, size),
         });
     }
     for (binding, number) in dispatch.bindings.iter().zip(1..) {
         let buffer = buffers[binding.buffer.index()].as_ref().ok_or_else(|| missing(binding.buffer))?;
         entries.push(wgpu::BindGroupEntry {
             binding: number,
-            resource: range(&buffer.0, binding.offset, binding.size),
+            resource: range(&buffer.raw, buffer.offset + binding.offset, binding.size),
         });
     }
     let desc = wgpu::BindGroupDescriptor {

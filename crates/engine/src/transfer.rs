@@ -54,7 +54,7 @@ impl Upload {
             return Ok(false);
         }
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-        self.buffer = Some(gpu.create_mapped("inputs", self.size, usage)?.0);
+        self.buffer = Some(gpu.create_mapped("inputs", self.size, usage)?.raw);
         Ok(true)
     }
 
@@ -94,8 +94,8 @@ impl Upload {
         let copy = |source: &wgpu::Buffer, target: &Target| Copy {
             source: source.clone(),
             source_offset: target.offset,
-            target: target.buffer.0.clone(),
-            target_offset: 0,
+            target: target.buffer.raw.clone(),
+            target_offset: target.buffer.offset,
             size: target.size,
         };
         self.buffer.iter().flat_map(|source| self.targets.iter().map(move |t| copy(source, t))).collect()
@@ -130,7 +130,7 @@ impl Download {
         let mut outputs = Vec::with_capacity(recording.outputs.len());
         for copy in &recording.outputs {
             let source = buffers[copy.buffer.index()].clone().ok_or_else(|| missing(copy.buffer))?;
-            let is_mapped = source.0.usage().contains(wgpu::BufferUsages::MAP_READ);
+            let is_mapped = source.raw.usage().contains(wgpu::BufferUsages::MAP_READ);
             let staged_at = (!is_mapped).then_some(at);
             if !is_mapped {
                 at += copy.size.next_multiple_of(16);
@@ -146,9 +146,9 @@ impl Download {
     pub(crate) fn copies(&self) -> Vec<Copy> {
         let copy = |output: &Output| {
             Some(Copy {
-                source: output.source.0.clone(),
-                source_offset: 0,
-                target: self.staging.as_ref()?.0.clone(),
+                source: output.source.raw.clone(),
+                source_offset: output.source.offset,
+                target: self.staging.as_ref()?.raw.clone(),
                 target_offset: output.staged_at?,
                 size: output.size.next_multiple_of(4),
             })
@@ -158,7 +158,7 @@ impl Download {
 
     fn mapped(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         let direct = self.outputs.iter().filter(|o| o.staged_at.is_none() && o.size > 0);
-        direct.map(|o| &o.source.0).chain(self.staging.as_ref().map(|s| &s.0))
+        direct.map(|o| &o.source.raw).chain(self.staging.as_ref().map(|s| &s.raw))
     }
 
     /// Asks for the outputs as soon as the device has written them.
@@ -174,8 +174,8 @@ impl Download {
         let mut result = Ok(());
         for (position, output) in self.outputs.iter().enumerate() {
             let (buffer, from) = match (output.staged_at, &self.staging) {
-                (Some(at), Some(staging)) => (&staging.0, at),
-                _ => (&output.source.0, 0),
+                (Some(at), Some(staging)) => (&staging.raw, at),
+                _ => (&output.source.raw, 0),
             };
             result = result.and_then(|()| match output.size {
                 0 => sink(position, &[]),

@@ -202,21 +202,25 @@ impl Recording {
         self.buffers.iter().filter(|b| matches!(b, BufferDesc::Temp { .. })).map(BufferDesc::size).sum()
     }
 
-    /// Launches before which a device must wait for an earlier launch of the same recording: those that read what
-    /// was written, or write what was read or written, since the last such wait.
+    /// Launches before which a device must wait for an earlier launch of the same recording.
     pub fn barriers(&self) -> usize {
+        self.waits().into_iter().filter(|&waits| waits).count()
+    }
+
+    /// Whether a device must wait before each launch: if it reads what was written, or writes what was read or written.
+    pub(crate) fn waits(&self) -> Vec<bool> {
         use std::collections::HashMap;
         let mut last: HashMap<BufferId, Access> = HashMap::new();
-        let mut count = 0;
-        for dispatch in self.dispatches.iter().filter(|d| !d.grid.contains(&0)) {
+        let launch = |dispatch: &Dispatch| {
+            if dispatch.grid.contains(&0) {
+                return false;
+            }
             let waits = dispatch.bindings.iter().any(|b| {
                 last.get(&b.buffer).is_some_and(|&a| a == Access::ReadWrite || b.access == Access::ReadWrite)
             });
-            count += usize::from(waits);
-            for b in &dispatch.bindings {
-                last.insert(b.buffer, b.access);
-            }
-        }
-        count
+            last.extend(dispatch.bindings.iter().map(|b| (b.buffer, b.access)));
+            waits
+        };
+        self.dispatches.iter().map(launch).collect()
     }
 }

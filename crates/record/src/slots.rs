@@ -1,15 +1,15 @@
-//! Memory of temporaries: separate buffers where they are small, shared slots where they are large.
+//! Memory of temporaries: slots that they share, wherever that costs nothing or memory is worth more than time.
 
 use crate::{BufferDesc, BufferId, Recording};
 
-/// Lets temporaries whose lifetimes do not meet share a buffer, when together they exceed `keep_apart` bytes.
+/// Lets temporaries whose lifetimes do not meet share a buffer.
 ///
-/// A device waits before it reuses a buffer, so small temporaries are worth keeping apart; large ones are not worth
-/// their memory. Each slot is a whole buffer as large as its largest tenant.
+/// A device waits before it reuses a buffer. Up to `keep_apart` bytes together, temporaries only share where the launch
+/// that reuses the buffer waits anyway, and outputs have buffers of their own; beyond, memory is worth the waits. Each slot is a
+/// whole buffer as large as its largest tenant.
 pub fn assign_slots(recording: &mut Recording, keep_apart: u64) {
-    if recording.temp_bytes() <= keep_apart {
-        return;
-    }
+    let waits = recording.waits();
+    let apart = recording.temp_bytes() <= keep_apart;
     let lifetimes = lifetimes(recording);
     let mut slots: Vec<Slot> = Vec::new();
     let mut target: Vec<BufferId> = (0..recording.buffers.len() as u32).map(BufferId).collect();
@@ -18,7 +18,8 @@ pub fn assign_slots(recording: &mut Recording, keep_apart: u64) {
     for index in order {
         let Some((first, last)) = lifetimes[index] else { continue };
         let size = recording.buffers[index].size();
-        match best_slot(&slots, size, first) {
+        let may_share = !apart || (waits[first] && last != usize::MAX);
+        match best_slot(&slots, size, first).filter(|_| may_share) {
             Some(slot) => {
                 let slot = &mut slots[slot];
                 slot.free_after = last;
@@ -77,6 +78,8 @@ fn lifetimes(recording: &Recording) -> Vec<Option<(usize, usize)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{Access, Binding, Dispatch, OutputCopy, Shader};
 
@@ -102,12 +105,33 @@ mod tests {
         recording
     }
 
+    /// Distinct buffers that launches use.
+    fn used(recording: &Recording) -> BTreeSet<BufferId> {
+        recording.dispatches.iter().flat_map(|d| &d.bindings).map(|b| b.buffer).collect()
+    }
+
     #[test]
-    fn small_recordings_keep_their_buffers_apart() {
+    fn small_temporaries_share_where_the_device_waits_anyway() {
         let mut recording = chain(&[64; 6]);
+        let barriers = recording.barriers();
+        assign_slots(&mut recording, 6 * 64);
+        // The first launch waits for nothing, so its two buffers are apart; the output has its own.
+        assert_eq!(used(&recording).len(), 3);
+        assert_eq!(recording.barriers(), barriers);
+    }
+
+    #[test]
+    fn small_temporaries_of_independent_launches_stay_apart() {
+        let mut recording = chain(&[64; 6]);
+        for (step, dispatch) in recording.dispatches.iter_mut().enumerate() {
+            dispatch.bindings.remove(0);
+            dispatch.node = step as u32;
+        }
         let before = recording.clone();
         assign_slots(&mut recording, 6 * 64);
         assert_eq!(recording, before);
+        assign_slots(&mut recording, 0);
+        assert!(recording.barriers() > before.barriers(), "where memory counts, they share");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Weights and states: from the program's constants to resident buffers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use etwgpu_engine::{Buffer, EngineError, Gpu};
 use etwgpu_graph::{ConstantId, Graph, Tensor, ValueId, WeightSource, with_constant};
@@ -12,7 +12,7 @@ use crate::status::Error;
 /// Buffers that live as long as a delegate.
 #[derive(Default)]
 pub(crate) struct Resident {
-    weights: HashMap<WeightKey, Buffer>,
+    weights: BTreeMap<WeightKey, Buffer>,
     states: HashMap<u32, Buffer>,
 }
 
@@ -25,20 +25,19 @@ impl Resident {
         recording: &Recording,
         source: &mut dyn WeightSource,
     ) -> Result<Self, Error> {
-        let mut resident = Self::default();
+        let mut resident = Self { weights: weights(gpu, recording)?, states: HashMap::new() };
+        for (key, buffer) in &resident.weights {
+            let constant = ConstantId(key.constant);
+            let (bytes, element) = constant_bytes(graph, constant);
+            upload(graph, section, constant, bytes, source, |b| match key.layout {
+                WeightLayout::Raw => gpu.upload(buffer, b),
+                WeightLayout::Transposed { rows, cols } => {
+                    gpu.upload(buffer, &transposed(b, rows as usize, cols as usize, element as usize))
+                }
+            })?;
+        }
         for desc in &recording.buffers {
             match *desc {
-                BufferDesc::Weight { key, size } if !resident.weights.contains_key(&key) => {
-                    let buffer = gpu.create_buffer("weight", size)?;
-                    let constant = ConstantId(key.constant);
-                    let (bytes, element) = constant_bytes(graph, constant);
-                    upload(gpu, graph, section, constant, bytes, source, |b| match key.layout {
-                        WeightLayout::Raw => gpu.upload(&buffer, b),
-                        WeightLayout::Transposed { rows, cols } => gpu
-                            .upload(&buffer, &transposed(b, rows as usize, cols as usize, element as usize)),
-                    })?;
-                    resident.weights.insert(key, buffer);
-                }
                 BufferDesc::State { value, size } if !resident.states.contains_key(&value) => {
                     let buffer = gpu.create_buffer("state", size)?;
                     let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
@@ -46,7 +45,7 @@ impl Resident {
                         constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
                     let stored = graph.constants[constant.index()].stored;
                     let (bytes, _) = constant_bytes(graph, constant);
-                    upload(gpu, graph, section, constant, bytes, source, |b| match stored {
+                    upload(graph, section, constant, bytes, source, |b| match stored {
                         None => gpu.upload(&buffer, b),
                         Some(_) => gpu.upload(&buffer, &halves(b)),
                     })?;
@@ -74,6 +73,18 @@ impl Resident {
     }
 }
 
+/// Storage for every weight that a recording names, in the order of their constants: neighbours in the program then are
+/// in few buffers, and pages of the mapped file are read in order.
+fn weights(gpu: &Gpu, recording: &Recording) -> Result<BTreeMap<WeightKey, Buffer>, EngineError> {
+    let named = recording.buffers.iter().filter_map(|desc| match *desc {
+        BufferDesc::Weight { key, size } => Some((key, size)),
+        _ => None,
+    });
+    let sizes: BTreeMap<WeightKey, u64> = named.collect();
+    let buffers = gpu.create_together("weights", &sizes.values().copied().collect::<Vec<_>>())?;
+    Ok(sizes.into_keys().zip(buffers).collect())
+}
+
 /// Bytes and element size, as they are stored, of the largest tensor that a constant initialises.
 fn constant_bytes(graph: &Graph, constant: ConstantId) -> (u64, u64) {
     let source = &graph.constants[constant.index()].source;
@@ -91,7 +102,6 @@ fn constant_bytes(graph: &Graph, constant: ConstantId) -> (u64, u64) {
 }
 
 fn upload(
-    gpu: &Gpu,
     graph: &Graph,
     section: &[u8],
     constant: ConstantId,
@@ -99,7 +109,6 @@ fn upload(
     source: &mut dyn WeightSource,
     put: impl FnOnce(&[u8]) -> Result<(), EngineError>,
 ) -> Result<(), Error> {
-    let _ = gpu;
     with_constant(graph, section, constant, need, source, put)??;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use etwgpu_engine::Gpu;
+use etwgpu_engine::{Gpu, Timing};
 use etwgpu_graph::{DType, Graph, Value};
 use etwgpu_kernels::ops::linear::ROUTES;
 use etwgpu_kernels::{LowerOptions, Lowered};
@@ -96,40 +96,57 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let limits = Limits::of(&gpu, &options.limits)?;
     let shapes = if options.shapes.is_empty() { usual_shapes() } else { options.shapes.clone() };
     println!(
-        "{:<6} {:>19}  {:<14} {:>11} {:>9} {:>9} {:>7}",
-        "kind", "MxNxK", "route", "us", "GB/s", "TFLOP/s", "limit"
+        "{:<6} {:>19}  {:<14} {:>11} {:>7} {:>11} {:>7} {:>9} {:>9}",
+        "kind", "MxNxK", "route", "us alone", "limit", "us a pass", "limit", "GB/s", "TFLOP/s"
     );
     let mut rows = Vec::new();
     for &shape in &shapes {
         for &kind in &options.kinds {
             for route in ROUTES.iter().map(|route| route.name) {
                 let layer = Layer { kind, shape, group: options.group };
-                let Some((seconds, taken)) = layer.measure(&gpu, route, options)? else { continue };
+                let Some(Times { alone, seconds, taken }) = layer.measure(&gpu, route, options)? else {
+                    continue;
+                };
                 let (bytes, ops) = (layer.bytes() as f64, layer.ops());
                 let least = limits.least_us(layer.bytes(), ops as u64, gpu.caps().coop_matrix) * 1e-6;
-                let share = least / seconds;
+                let (share_alone, share) = (least / alone, least / seconds);
                 let kind = kind.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
                 let Shape { m, n, k } = shape;
                 let mark = if taken { "*" } else { "" };
                 println!(
-                    "{kind:<6} {:>19}  {:<14} {:>11.2} {:>9.1} {:>9.2} {:>7}",
+                    "{kind:<6} {:>19}  {:<14} {:>11.2} {:>7} {:>11.2} {:>7} {:>9.1} {:>9.2}",
                     format!("{m}x{n}x{k}"),
                     format!("{route}{mark}"),
+                    alone * 1e6,
+                    format!("{:.1} %", share_alone * 100.0),
                     seconds * 1e6,
+                    format!("{:.1} %", share * 100.0),
                     bytes / seconds / 1e9,
-                    ops / seconds / 1e12,
-                    format!("{:.1} %", share * 100.0)
+                    ops / seconds / 1e12
                 );
                 rows.push(json!({
                     "kind": kind, "m": m, "n": n, "k": k, "group": options.group, "route": route, "chosen": taken,
-                    "seconds": seconds, "gb_per_s": bytes / seconds / 1e9, "tflop_per_s": ops / seconds / 1e12,
+                    "seconds_alone": alone, "share_of_limit_alone": share_alone, "seconds": seconds, "gb_per_s": bytes / seconds / 1e9, "tflop_per_s": ops / seconds / 1e12,
                     "share_of_limit": share,
                 }));
             }
         }
     }
+    println!(
+        "alone: in a timed pass of its own, with the cost of that; a pass: a share of one of many, none waiting for another"
+    );
     println!("* the route that is taken unless another is asked for");
     options.output.write("linear", json!({"limits": limits, "rows": rows}))
+}
+
+/// What a layer takes on a route, in seconds.
+struct Times {
+    /// In a timed pass of its own.
+    alone: f64,
+    /// As a share of one pass of independent layers.
+    seconds: f64,
+    /// Whether the planner would choose the route.
+    taken: bool,
 }
 
 /// One layer.
@@ -140,8 +157,8 @@ struct Layer {
 }
 
 impl Layer {
-    /// Seconds of a layer on a route, and whether the planner would choose that route; none when it does not fit.
-    fn measure(&self, gpu: &Arc<Gpu>, route: &str, options: &Options) -> Result<Option<(f64, bool)>> {
+    /// What a layer takes on a route; none when it does not fit.
+    fn measure(&self, gpu: &Arc<Gpu>, route: &str, options: &Options) -> Result<Option<Times>> {
         let graph = self.graph(self.copies(options.rotate << 20));
         let asked = LowerOptions { prefer: vec![route.into()], ..LowerOptions::default() };
         if !took(&plan(gpu, &graph, &asked)?, route) {
@@ -159,15 +176,14 @@ impl Layer {
         while started.elapsed() < WARM_UP {
             probe.seconds_of_nodes(graph.nodes.len())?;
         }
-        let mut times = Vec::new();
+        let (mut alone, mut shares) = (Vec::new(), Vec::new());
         let started = Instant::now();
-        while times.is_empty()
-            || (times.len() < options.repeats * graph.nodes.len() && started.elapsed() < ENOUGH)
-        {
-            times.extend(probe.seconds_of_nodes(graph.nodes.len())?);
+        while shares.is_empty() || (shares.len() < options.repeats && started.elapsed() < ENOUGH) {
+            alone.extend(probe.seconds_of_nodes(graph.nodes.len())?);
+            shares.push(probe.seconds_of_pass()? / graph.nodes.len() as f64);
         }
-        let chosen = took(&plan(gpu, &graph, &LowerOptions::default())?, route);
-        Ok(Some((median(&mut times), chosen)))
+        let taken = took(&plan(gpu, &graph, &LowerOptions::default())?, route);
+        Ok(Some(Times { alone: median(&mut alone), seconds: median(&mut shares), taken }))
     }
 
     /// Layers whose weights take `bytes` together, within 4 GiB of everything and, once arithmetic takes longer than
@@ -237,7 +253,7 @@ impl Probe {
     /// Seconds of each node: from timestamps, or the wall clock's share where there are none.
     fn seconds_of_nodes(&mut self, nodes: usize) -> Result<Vec<f64>> {
         let mut times: BTreeMap<u32, f64> = BTreeMap::new();
-        for span in self.spans()? {
+        for span in self.spans(Timing::Launches)? {
             let node = self.lowered.recording.dispatches[span.dispatch].node;
             *times.entry(node).or_default() += span.duration() * 1e-9;
         }
@@ -247,5 +263,12 @@ impl Probe {
             return Ok(vec![started.elapsed().as_secs_f64() / nodes as f64]);
         }
         Ok(times.into_values().collect())
+    }
+
+    /// Seconds of all nodes in one pass: from timestamps, or the wall clock where there are none.
+    fn seconds_of_pass(&mut self) -> Result<f64> {
+        let started = Instant::now();
+        let spans = self.spans(Timing::Pass)?;
+        Ok(spans.first().map_or(started.elapsed().as_secs_f64(), |span| span.duration() * 1e-9))
     }
 }

@@ -109,9 +109,9 @@ impl Probe {
         self.prepared.run(&self.gpu, &[], &mut |_, _| Ok(()), &mut Trace::off())
     }
 
-    /// Runs with a timestamp around every launch; nothing where the device has none.
-    pub(super) fn spans(&mut self) -> Result<Vec<Span>, EngineError> {
-        let mut trace = Trace::new(Timing::Launches, false);
+    /// Runs with timestamps; nothing where the device has none.
+    pub(super) fn spans(&mut self, timing: Timing) -> Result<Vec<Span>, EngineError> {
+        let mut trace = Trace::new(timing, false);
         self.prepared.run(&self.gpu, &[], &mut |_, _| Ok(()), &mut trace)?;
         Ok(trace.spans)
     }

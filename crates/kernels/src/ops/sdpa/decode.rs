@@ -17,7 +17,7 @@ use crate::template::Template;
 struct Share {
     /// Invocations of a workgroup.
     wg: u32,
-    /// Keys whose loads an invocation has under way at once.
+    /// Keys whose loads an invocation has under way at once, at most.
     ahead: u32,
     /// Workgroups that keep the device busy with a long context.
     busy: u32,
@@ -26,10 +26,13 @@ struct Share {
 }
 
 /// For a GPU with room for it.
-const LARGE: Share = Share { wg: 256, ahead: 4, busy: 256, least_turns: 8 };
+const LARGE: Share = Share { wg: 256, ahead: 8, busy: 256, least_turns: 8 };
 
 /// For little workgroup memory, and for a CPU, which runs the invocations of a workgroup one after another.
 const SMALL: Share = Share { wg: 128, ahead: 2, busy: 512, least_turns: 2 };
+
+/// Scores of so many keys and heads are under way at once, unless there are more heads: each takes a register.
+const MOST_SCORES: u32 = 32;
 
 /// Turns of keys that are under way at once where a workgroup has one query head.
 const AT_HAND: u32 = 8;
@@ -95,6 +98,11 @@ impl Layout {
 
     fn keys(&self) -> u32 {
         self.share.wg / self.lanes
+    }
+
+    /// Turns of keys under way at once, for so many heads.
+    fn turns(&self, heads: u32) -> u32 {
+        (MOST_SCORES / heads.next_power_of_two()).clamp(2, self.share.ahead)
     }
 
     /// Keys of a split at least.
@@ -190,7 +198,7 @@ fn record_splits(
         .set("WAYS", 1 + u32::from(alone.is_some()))
         .flag("SUBGROUPS", layout.shuffles)
         .flag("MERGES", merges);
-    let together = Way { heads: problem.group(), turns: layout.share.ahead };
+    let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };
     let template = together.describe(template, layout.lanes, &TOGETHER);
     let template = match alone {
         Some(keys) => {

@@ -277,6 +277,7 @@ mod tests {
         let mut times = [7.0, 1.0, 100.0, 3.0, 5.0, 9.0, 11.0, -50.0, 2.0];
         let error_us = Some((9.0 - 2.0) / 2.0 / 3.0);
         assert_eq!(Middle::of(&mut times), Middle { us: 5.0, error_us });
+        assert_eq!(Middle::of(&mut [4.0, 1.0]).us, 2.5, "halfway between two in the middle");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use common::data;
@@ -44,10 +43,6 @@ fn load(model: &str, timestamp_query: &str) -> (Session, Arguments) {
     (Session::load(delegate.processed, &knobs, source).unwrap(), arguments)
 }
 
-fn windows(launches: usize) -> Timing {
-    Timing::Windows(NonZeroUsize::new(launches).unwrap())
-}
-
 fn shape(stats: &RunStats) -> (usize, usize, usize) {
     (stats.dispatches, stats.passes, stats.submits)
 }
@@ -74,9 +69,17 @@ fn the_setting_changes_nothing_but_the_passes_of_timed_runs() {
         let profile = plain.profile(&mut arguments.clone(), Timing::Launches).unwrap();
         assert_eq!(profile.trace.spans.len(), launches);
         assert_eq!(profile.lowered.recording, recordings[0], "timing is no part of a recording");
-        let pairs = plain.profile(&mut arguments.clone(), windows(2)).unwrap();
-        assert_eq!(pairs.stats.passes, launches.div_ceil(2));
-        assert_eq!(pairs.trace.spans.iter().map(|span| span.launches).sum::<usize>(), launches);
+        for (timing, timed) in (0..=launches + 1).flat_map(|n| {
+            let (first, after) = (n.min(launches), launches.saturating_sub(n));
+            [(Timing::First(n), first), (Timing::After(n), after)]
+        }) {
+            let mut given = arguments.clone();
+            let profile = plain.profile(&mut given, timing).unwrap();
+            let passes = if timed < launches { 2 } else { 1 };
+            assert_eq!(shape(&profile.stats), (launches, passes, 1), "{timing:?}");
+            assert_eq!(profile.trace.spans.iter().map(|span| span.launches).collect::<Vec<_>>(), [timed]);
+            assert!(given.arrays == first.1, "{timing:?}: the same outputs, bit by bit");
+        }
         assert_eq!(run(&mut plain), first, "and leaves nothing behind");
     }
 }
@@ -138,35 +141,56 @@ fn the_pass_of_production_is_timed_as_a_whole() {
 }
 
 #[test]
-fn windows_of_launches_are_timed_and_launches_without_workgroups_left_out() {
+fn the_first_launches_are_timed_and_all_run_once() {
     let gpu = open(false);
     let mut recording = counting(12);
     recording.dispatches[0].grid = [1, 0, 1];
     recording.dispatches[5].grid = [0, 1, 1];
-    for (timing, expected) in [
-        (windows(4), vec![(1, 4), (6, 4), (10, 2)]),
-        (windows(100), vec![(1, 10)]),
-        (Timing::Pass, vec![(1, 10)]),
+    for (timing, passes, dispatch, launches) in [
+        (Timing::First(0), 2, None, 0),
+        (Timing::First(5), 2, Some(1), 5),
+        (Timing::First(9), 2, Some(1), 9),
+        (Timing::First(10), 1, Some(1), 10),
+        (Timing::First(11), 1, Some(1), 10),
+        (Timing::Pass, 1, Some(1), 10),
+        (Timing::After(0), 1, Some(1), 10),
+        (Timing::After(4), 2, Some(6), 6),
+        (Timing::After(9), 2, Some(11), 1),
+        (Timing::After(10), 2, None, 0),
+        (Timing::After(11), 2, None, 0),
     ] {
         let (counted, stats, trace) = run(&gpu, &recording, timing);
-        assert_eq!((counted, shape(&stats)), (10, (10, expected.len(), 1)), "{timing:?}");
-        let spans = trace.spans.iter().map(|span| (span.dispatch, span.launches));
-        assert_eq!(spans.collect::<Vec<_>>(), expected);
-        assert!(trace.spans.iter().all(|span| span.duration() > 0.0));
+        assert_eq!((counted, shape(&stats)), (10, (10, passes, 1)), "{timing:?}");
+        let [span] = trace.spans[..] else { panic!("{timing:?}: {:?}", trace.spans) };
+        assert_eq!(span.launches, launches, "{timing:?}");
+        assert!(dispatch.is_none_or(|dispatch| span.dispatch == dispatch), "{timing:?}: {span:?}");
+        assert!(span.duration() > 0.0 || launches == 0, "{timing:?}: {span:?}");
     }
-    let (counted, stats, trace) = run(&gpu, &counting(4101), windows(2));
-    assert_eq!((counted, stats.passes, trace.spans.len()), (4101, 2051, 2051), "more than a query set holds");
     recording.dispatches.iter_mut().for_each(|dispatch| dispatch.grid = [0, 1, 1]);
-    let (_, stats, trace) = run(&gpu, &recording, Timing::Pass);
-    assert_eq!(shape(&stats), (0, 1, 1));
-    assert!(trace.spans.is_empty(), "nothing to time");
+    for timing in [Timing::Pass, Timing::First(0), Timing::After(0)] {
+        let (_, stats, trace) = run(&gpu, &recording, timing);
+        assert_eq!(shape(&stats), (0, 1, 1));
+        assert!(trace.spans.is_empty(), "nothing to time");
+    }
+}
+
+#[test]
+fn a_timed_pass_takes_what_its_launches_take() {
+    let (gpu, recording) = (open(false), counting(1000));
+    let ways: [fn(usize) -> Timing; 2] = [Timing::First, |n| Timing::After(1000 - n)];
+    for way in ways {
+        let once = |n| run(&gpu, &recording, way(n)).2.spans[0].duration();
+        // The least of some, as other programs may take the processor at any time.
+        let [none, few, many] = [0, 100, 1000].map(|n| (0..5).map(|_| once(n)).fold(f64::INFINITY, f64::min));
+        assert!(2.0 * none < few && 2.0 * few < many, "{none}, {few}, {many} ns");
+    }
 }
 
 #[test]
 fn a_device_without_timestamps_runs_as_ever() {
     let gpu = open(true);
     assert!(!gpu.caps().timestamps);
-    for timing in [Timing::Off, Timing::Pass, Timing::Launches, windows(2)] {
+    for timing in [Timing::Off, Timing::Pass, Timing::Launches, Timing::First(2), Timing::After(2)] {
         let (counted, stats, trace) = run(&gpu, &counting(3), timing);
         assert_eq!((counted, shape(&stats)), (3, (3, 1, 1)));
         assert!(trace.spans.is_empty() && !trace.phases.is_empty());

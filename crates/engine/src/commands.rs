@@ -66,11 +66,11 @@ impl Commands {
     }
 
     /// What the passes of a timed run hold.
-    pub(crate) fn timed(&self, timing: Timing) -> Vec<Window> {
+    pub(crate) fn windows(&self, timing: Timing) -> Vec<Window> {
         timing.windows(self.active().map(|(position, _)| position))
     }
 
-    /// Every launch in one pass, or each window of them in a timed pass of its own.
+    /// Every launch in one pass, or each window of them in a pass of its own.
     pub(crate) fn encode_timed(&self, timed: Option<(&Timer, &[Window])>) -> Encoded {
         let started = Instant::now();
         let desc = wgpu::CommandEncoderDescriptor { label: None };
@@ -79,8 +79,9 @@ impl Commands {
         let passes = match timed {
             Some((timer, windows)) => {
                 let mut steps = self.active();
-                for (count, window) in windows.iter().enumerate() {
-                    let timestamp_writes = Some(timer.writes(count));
+                let mut writes = (0..).map(|pass| timer.writes(pass));
+                for window in windows {
+                    let timestamp_writes = if window.timed { writes.next() } else { None };
                     let desc = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                     let mut pass = encoder.begin_compute_pass(&desc);
                     steps.by_ref().take(window.launches).for_each(|(_, step)| step.encode(&mut pass));

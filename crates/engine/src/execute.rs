@@ -126,15 +126,16 @@ impl Prepared {
         let mut stats = RunStats { submits: 1, ..RunStats::default() };
         stats.uploads = self.write_inputs(gpu, inputs)?;
         trace.end(Phase::Inputs);
-        let timed = self.commands.timed(trace.timing());
-        let kept = self.timer.take().filter(|timer| timer.passes() == timed.len());
-        let timer = kept.or_else(|| Timer::new(gpu, timed.len()));
+        let windows = self.commands.windows(trace.timing());
+        let timed = windows.iter().filter(|window| window.timed).count();
+        let kept = self.timer.take().filter(|timer| timer.passes() == timed);
+        let timer = kept.or_else(|| Timer::new(gpu, timed));
         let Encoded { commands, dispatches, passes, .. } = match (&timer, self.next.take()) {
             (None, Some(ready)) => {
                 stats.encoded_ahead = true;
                 ready
             }
-            (timer, _) => self.commands.encode_timed(timer.as_ref().map(|timer| (timer, &timed[..]))),
+            (timer, _) => self.commands.encode_timed(timer.as_ref().map(|timer| (timer, &windows[..]))),
         };
         (stats.dispatches, stats.passes) = (dispatches, passes);
         trace.end(Phase::Encode);
@@ -164,7 +165,7 @@ impl Prepared {
         trace.end(Phase::Outputs);
         stats.wait = started.elapsed();
         if let Some(timer) = timer {
-            let spans = timer.spans(gpu, index, &timed)?;
+            let spans = timer.spans(gpu, index, &windows)?;
             trace.place(spans, submitting, started + stats.wait);
             self.timer = Some(timer);
         }

@@ -85,7 +85,7 @@ impl Timer {
     }
 
     /// Results of a submission, once it has finished: nanoseconds on the device's own clock. `windows` are what
-    /// the timed passes held.
+    /// its passes held.
     pub(crate) fn spans(
         &self,
         gpu: &Gpu,
@@ -105,7 +105,7 @@ impl Timer {
             let [start, end] = [ticks[2 * i], ticks[2 * i + 1]].map(nanoseconds);
             Span { dispatch: window.dispatch, launches: window.launches, start, end }
         };
-        let spans = windows.iter().enumerate().map(span).collect();
+        let spans = windows.iter().filter(|window| window.timed).enumerate().map(span).collect();
         drop(view);
         self.staging.unmap();
         Ok(spans)

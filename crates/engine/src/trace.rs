@@ -1,6 +1,6 @@
 //! What a run tells about itself: its phases on the host, and its launches on the device, on one time line.
 
-use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What is timed on the device.
@@ -13,39 +13,48 @@ pub enum Timing {
     Pass,
     /// Every launch, in a pass of its own.
     Launches,
-    /// So many consecutive launches at a time, each window of them in a pass of its own; the last window may have fewer.
-    Windows(NonZeroUsize),
+    /// The first so many launches in one pass, none of them too; those behind follow in an untimed pass.
+    First(usize),
+    /// All launches but the first so many in one pass, which may hold none; the first run before, in an untimed pass.
+    After(usize),
 }
 
 impl Timing {
-    /// Launches that a timed pass holds at most; none when nothing is timed.
-    fn pass_size(self) -> Option<NonZeroUsize> {
-        match self {
-            Self::Off => None,
-            Self::Pass => Some(NonZeroUsize::MAX),
-            Self::Launches => Some(NonZeroUsize::MIN),
-            Self::Windows(size) => Some(size),
-        }
-    }
-
-    /// The timed passes of a run with launches at these positions: every launch in one of them, in order.
+    /// The passes of a timed run with launches at these positions: every launch in one of them, in order. Empty where
+    /// nothing is timed.
     pub(crate) fn windows(self, launches: impl Iterator<Item = usize>) -> Vec<Window> {
-        let Some(size) = self.pass_size() else { return Vec::new() };
         let launches: Vec<usize> = launches.collect();
-        launches
-            .chunks(size.get())
-            .map(|chunk| Window { dispatch: chunk[0], launches: chunk.len() })
-            .collect()
+        let count = launches.len();
+        let window = |range: Range<usize>, timed| Window {
+            dispatch: launches.get(range.start).copied().unwrap_or_default(),
+            launches: range.len(),
+            timed,
+        };
+        let cut = |at: usize, timed: [bool; 2]| {
+            let at = at.min(count);
+            let parts = [window(0..at, timed[0]), window(at..count, timed[1])];
+            parts.into_iter().filter(|part| part.timed || part.launches > 0).collect()
+        };
+        match self {
+            _ if launches.is_empty() => Vec::new(),
+            Self::Off => Vec::new(),
+            Self::Pass => vec![window(0..count, true)],
+            Self::Launches => (0..count).map(|at| window(at..at + 1, true)).collect(),
+            Self::First(first) => cut(first, [true, false]),
+            Self::After(first) => cut(first, [false, true]),
+        }
     }
 }
 
-/// Consecutive launches that share a timed pass.
+/// Consecutive launches that share a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// Position of the first launch in its recording.
+    /// Position of the first launch in its recording; means nothing where there is none.
     pub(crate) dispatch: usize,
     /// How many, not counting those without workgroups.
     pub(crate) launches: usize,
+    /// Whether timestamps are written at its ends.
+    pub(crate) timed: bool,
 }
 
 /// A part of a run on the host.
@@ -96,7 +105,7 @@ pub struct PhaseSpan {
 /// When launches ran on the device, in nanoseconds since the trace began.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
-    /// Position of the first launch in its recording.
+    /// Position of the first launch in its recording; means nothing where there is none.
     pub dispatch: usize,
     /// Launches that ran in it, not counting those without workgroups.
     pub launches: usize,
@@ -191,16 +200,21 @@ mod tests {
     fn windows_hold_every_launch_once_and_in_order() {
         let windows = |timing: Timing| {
             let windows = timing.windows([0, 1, 3, 4, 7].into_iter());
-            windows.into_iter().map(|window| (window.dispatch, window.launches)).collect::<Vec<_>>()
+            windows.into_iter().map(|w| (w.dispatch, w.launches, w.timed)).collect::<Vec<_>>()
         };
-        let size = |size| Timing::Windows(NonZeroUsize::new(size).unwrap());
         assert_eq!(windows(Timing::Off), []);
-        assert_eq!(windows(Timing::Pass), [(0, 5)]);
-        assert_eq!(windows(Timing::Launches), [(0, 1), (1, 1), (3, 1), (4, 1), (7, 1)]);
-        assert_eq!(windows(size(2)), [(0, 2), (3, 2), (7, 1)]);
-        assert_eq!(windows(size(5)), windows(Timing::Pass));
-        assert_eq!(windows(size(9)), windows(Timing::Pass));
-        assert!(Timing::Pass.windows(std::iter::empty()).is_empty(), "no launch, nothing to time");
+        assert_eq!(windows(Timing::Pass), [(0, 5, true)]);
+        assert_eq!(windows(Timing::Launches), [0, 1, 3, 4, 7].map(|at| (at, 1, true)));
+        assert_eq!(windows(Timing::First(0)), [(0, 0, true), (0, 5, false)]);
+        assert_eq!(windows(Timing::First(3)), [(0, 3, true), (4, 2, false)]);
+        assert_eq!(windows(Timing::After(3)), [(0, 3, false), (4, 2, true)]);
+        assert_eq!(windows(Timing::After(9)), [(0, 5, false), (0, 0, true)]);
+        for whole in [Timing::First(5), Timing::First(9), Timing::After(0)] {
+            assert_eq!(windows(whole), windows(Timing::Pass), "{whole:?}");
+        }
+        for timing in [Timing::Pass, Timing::First(0), Timing::After(2)] {
+            assert!(timing.windows(std::iter::empty()).is_empty(), "no launch, nothing to time");
+        }
     }
 
     #[test]

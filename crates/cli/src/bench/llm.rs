@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use etwgpu_engine::thread_cpu_time;
 use etwgpu_graph::Graph;
-use etwgpu_runtime::{Knobs, Model, RunStats, Session, analyse, gpu};
+use etwgpu_runtime::{Knobs, Model, RunStats, Session, analyse};
 use serde_json::{Value, json};
 
 use super::{Output, median};
@@ -16,7 +16,7 @@ use crate::npy::Array;
 use crate::profile::{Kernels, lines};
 use crate::pte::Pte;
 
-/// Runs behind the times of kernels, for each way of timing.
+/// Sweeps behind the times of kernels, at most.
 const PROFILED: u32 = 10;
 
 /// What to measure.
@@ -182,7 +182,7 @@ impl Decoder {
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {
         let arguments = self.arguments(position, length);
         let run = |timing| Ok(self.session.profile(&mut arguments.clone(), timing)?);
-        let (kernels, _) = Kernels::measure(&*gpu(&Knobs::default())?, &self.graph, PROFILED, run)?;
+        let (kernels, _) = Kernels::measure(&self.graph, PROFILED, run)?;
         print!("{}{}", kernels.summary(), lines(&kernels.launches, None));
         Ok(())
     }

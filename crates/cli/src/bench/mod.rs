@@ -61,5 +61,6 @@ impl Output {
 /// Middle of the times, which it sorts.
 pub(crate) fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |position: usize| times.get(position).copied().unwrap_or(f64::NAN);
+    (at(times.len().saturating_sub(1) / 2) + at(times.len() / 2)) / 2.0
 }

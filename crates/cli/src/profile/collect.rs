@@ -48,7 +48,7 @@ pub fn measure(options: &Options) -> Result<Measurement> {
         let end = profile.trace.phases.last().map_or(0.0, |phase| phase.end.as_secs_f64());
         whole.push(end * 1e6);
     }
-    let (kernels, last) = Kernels::measure(&gpu, &model.graph, options.runs, &mut run)?;
+    let (kernels, last) = Kernels::measure(&model.graph, options.runs, &mut run)?;
     let phases = last.trace.phases.iter().map(|p| PhaseTime {
         name: p.phase.name().to_owned(),
         start_us: p.start.as_secs_f64() * 1e6,

@@ -1,94 +1,67 @@
-//! One step run again and again, timed in passes of several sizes.
+//! One step run again and again, timed in passes that reach further and further.
 
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 
 use anyhow::{Context, Result};
-use etwgpu_engine::{Gpu, Timing};
+use etwgpu_engine::Timing;
 use etwgpu_graph::Graph;
 use etwgpu_runtime::Profile;
 use serde::{Deserialize, Serialize};
 
-use super::calibrate::{Check, FLOOR_US, Fit, cost};
 use super::measurement::LaunchTime;
-use super::timer::cost_us;
+use super::sweeps::{Middle, Part, Sweeps};
 use crate::bench::median;
-
-/// Launches in the windows that the kernels' times are held against.
-const WINDOWS: [NonZeroUsize; 3] =
-    [NonZeroUsize::new(2).unwrap(), NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(8).unwrap()];
 
 /// What a step's kernels take. All times are in microseconds and medians.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Kernels {
-    /// Time on the device of the one pass that a step has in production; it holds the cost of timing it.
+    /// Time on the device of the one pass that a step has in production; it holds that of an empty pass.
     pub pass_us: Option<f64>,
+    /// Time of a timed pass with no launch in it.
+    pub empty_us: f64,
+    /// How often each launch was timed.
+    pub sweeps: usize,
+    /// Launches whose times came out below zero, and count as zero.
+    pub negative: usize,
     /// Launches before which the device waits for an earlier one.
     pub barriers: usize,
-    /// What a timed pass costs; it is taken off the launches' times.
-    #[serde(default)]
-    pub timer_us: f64,
-    /// Launches whose times would be below the floor without it.
-    #[serde(default)]
-    pub lifted: usize,
-    /// Windows of launches, measured and predicted.
-    #[serde(default)]
-    pub checks: Vec<Check>,
+    /// Parts of the step, measured from its end, too.
+    pub parts: Vec<Part>,
     /// Launches in order.
     pub launches: Vec<LaunchTime>,
 }
 
-/// Times of passes of one size: a row a pass, its times in all runs.
-#[derive(Default)]
-struct Passes(Vec<Vec<f64>>);
-
-impl Passes {
-    fn add(&mut self, profile: &Profile) {
-        let spans = &profile.trace.spans;
-        self.0.resize_with(self.0.len().max(spans.len()), Vec::new);
-        for (times, span) in self.0.iter_mut().zip(spans) {
-            times.push(span.duration() / 1e3);
-        }
-    }
-
-    fn medians(mut self) -> Vec<f64> {
-        self.0.iter_mut().map(|times| median(times)).collect()
-    }
-}
-
 impl Kernels {
-    /// Times a step `runs` times in each way; `run` repeats it with the same arguments. Returns the last run in which
-    /// every launch had a pass of its own, too.
+    /// Times a step in at most `runs` sweeps; `run` repeats it with the same arguments. Returns a run in which every launch
+    /// had a timed pass of its own, too.
     pub fn measure(
-        gpu: &Gpu,
         graph: &Graph,
         runs: u32,
         mut run: impl FnMut(Timing) -> Result<Profile>,
     ) -> Result<(Self, Profile)> {
-        let (mut whole, mut single) = (Passes::default(), Passes::default());
-        let mut windows = WINDOWS.map(|_| Passes::default());
-        let mut last = None;
-        // In turn, so that a device whose clock drifts drifts for all alike.
-        for _ in 0..runs {
-            whole.add(&run(Timing::Pass)?);
-            for (size, passes) in WINDOWS.into_iter().zip(&mut windows) {
-                passes.add(&run(Timing::Windows(size))?);
-            }
-            single.add(last.insert(run(Timing::Launches)?));
+        let apart = run(Timing::Launches)?;
+        let barriers = apart.lowered.recording.barriers();
+        let count = apart.trace.spans.len();
+        if count == 0 {
+            return Ok((Self { barriers, ..Self::default() }, apart));
         }
-        let last = last.context("no runs")?;
-        let pass_us = whole.medians().pop();
-        let single = single.medians();
-        let timer_us = match pass_us.and_then(|pass| cost(pass, &single)) {
-            Some(cost) => cost,
-            None => cost_us(gpu)?,
+        let sweeps = Sweeps::take(count, runs, |timing| {
+            let spans = run(timing)?.trace.spans;
+            Ok(spans.first().context("the device has stopped to give timestamps")?.duration() / 1e3)
+        })?;
+        let mut times = sweeps.launches();
+        let negative = times.iter().filter(|time| time.us < 0.0).count();
+        times.iter_mut().for_each(|time| time.us = time.us.max(0.0));
+        let kernels = Self {
+            pass_us: Some(sweeps.pass_us()),
+            empty_us: sweeps.empty_us(),
+            sweeps: sweeps.count(),
+            negative,
+            barriers,
+            parts: sweeps.parts(&times.iter().map(|time| time.us).collect::<Vec<_>>()),
+            launches: launches(graph, &apart, &times),
         };
-        let fit = Fit::new(&single, timer_us);
-        let windows = WINDOWS.iter().zip(windows);
-        let checks = windows.filter_map(|(size, passes)| fit.check(size.get(), &passes.medians())).collect();
-        let launches = launches(graph, &last, &fit.launches);
-        let barriers = last.lowered.recording.barriers();
-        Ok((Self { pass_us, barriers, timer_us, lifted: fit.lifted, checks, launches }, last))
+        Ok((kernels, apart))
     }
 
     /// Sum over the launches' times.
@@ -96,61 +69,50 @@ impl Kernels {
         self.launches.iter().map(|launch| launch.us).sum()
     }
 
-    /// The sum, the pass, the timer's cost, and how windows of launches agree; some lines.
+    /// The pass, the sum, how well a launch's time is known, and the measurement from the other end; some lines.
     pub fn summary(&self) -> String {
-        let sum = self.us();
-        let count = self.launches.len();
-        if count == 0 {
+        let Self { pass_us: Some(pass), empty_us, sweeps, negative, barriers, .. } = *self else {
             return "on the GPU: no kernel could be timed\n".into();
-        }
-        let mut text = String::new();
-        if let Some(pass) = self.pass_us {
-            let off = 100.0 * (sum / pass - 1.0);
-            let _ = writeln!(
-                text,
-                "on the GPU: {pass:.1} us in its one pass; {sum:.1} us as the sum of {count} kernels ({off:+.1} %), {} \
-                 barriers",
-                self.barriers
-            );
-        }
-        let _ = writeln!(
-            text,
-            "off each kernel's time: {:.2} us that a timed pass of its own costs",
-            self.timer_us
+        };
+        let (sum, count) = (self.us(), self.launches.len());
+        let off = |sum: f64, of: f64| 100.0 * (sum / of - 1.0);
+        let mut text = format!(
+            "on the GPU: {pass:.1} us in its one pass; {sum:.1} us as the sum of {count} kernels ({:+.1} %), {:+.1} % with \
+             the {empty_us:.1} us of an empty pass; {barriers} barriers\n",
+            off(sum, pass),
+            off(sum + empty_us, pass),
         );
-        if self.lifted > 0 {
-            let _ = writeln!(
-                text,
-                "{} of {count} kernels would be below {FLOOR_US} us then, and count as {FLOOR_US} us or as the pass took",
-                self.lifted
-            );
+        let mut errors: Vec<f64> = self.launches.iter().filter_map(|launch| launch.error_us).collect();
+        let middle = median(&mut errors);
+        let known =
+            errors.last().map(|worst| format!(", known to {middle:.2} us (median), {worst:.2} us at worst"));
+        let _ = writeln!(text, "each kernel: the median of {sweeps} sweeps{}", known.unwrap_or_default());
+        if negative > 0 {
+            let _ = writeln!(text, "{negative} of {count} kernels came out below zero, and count as zero");
         }
-        for check in &self.checks {
-            let Some(worst) = check.worst() else { continue };
-            let (predicted, us) = (check.predicted_us(), check.us());
+        let worst = self.parts.iter().max_by(|a, b| a.off_us().total_cmp(&b.off_us()));
+        if let Some(worst) = worst {
             let _ = writeln!(
                 text,
-                "check, passes of {} kernels: {predicted:.1} us predicted, {us:.1} us measured ({:+.1} %) in {}; each \
-                 off by {:.1} % (median), {:+.1} % at worst (kernels {} to {}, {:.1} for {:.1} us)",
-                check.launches,
-                100.0 * (predicted / us - 1.0),
-                check.windows.len(),
-                100.0 * check.median_error(),
-                100.0 * worst.error(),
+                "check, {} parts timed from the step's end: off by {:.1} us (median), {:.1} us at worst (kernels {} to {}, \
+                 {:.1} for {:.1} us)",
+                self.parts.len(),
+                median(&mut self.parts.iter().map(Part::off_us).collect::<Vec<_>>()),
+                worst.off_us(),
                 worst.first + 1,
                 worst.first + worst.launches,
-                worst.predicted_us,
-                worst.us
+                worst.us,
+                worst.from_end_us
             );
         }
         text
     }
 }
 
-/// The launches of a run in which each was timed, with these times.
-fn launches(graph: &Graph, profile: &Profile, times: &[f64]) -> Vec<LaunchTime> {
+/// The launches of a run in which each had a pass of its own, with these times.
+fn launches(graph: &Graph, profile: &Profile, times: &[Middle]) -> Vec<LaunchTime> {
     let named = |id: &u32| graph.nodes.iter().find(|node| node.handles.contains(id));
-    let launch = |(span, &us): (&etwgpu_engine::Span, &f64)| {
+    let launch = |(span, &Middle { us, error_us }): (&etwgpu_engine::Span, &Middle)| {
         let dispatch = profile.lowered.recording.dispatches.get(span.dispatch)?;
         Some(LaunchTime {
             kernel: dispatch.shader.label.to_owned(),
@@ -164,6 +126,7 @@ fn launches(graph: &Graph, profile: &Profile, times: &[f64]) -> Vec<LaunchTime> 
             start_us: span.start / 1e3,
             last_us: span.duration() / 1e3,
             us,
+            error_us,
         })
     };
     profile.trace.spans.iter().zip(times).filter_map(launch).collect()

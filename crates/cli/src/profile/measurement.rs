@@ -17,13 +17,13 @@ pub struct Measurement {
     pub device: String,
     /// Inputs at their live sizes.
     pub inputs: Vec<String>,
-    /// Runs behind each median.
+    /// Runs behind the time on the host, and sweeps that were asked for.
     pub runs: u32,
     /// What the device can do.
     pub limits: Limits,
     /// Median time of a run that times nothing, on the host, in microseconds.
     pub run_us: f64,
-    /// Phases of the last run in which every launch was timed.
+    /// Phases of a run in which every launch had a timed pass of its own.
     pub phases: Vec<PhaseTime>,
     /// Times on the device.
     #[serde(flatten)]
@@ -60,12 +60,14 @@ pub struct LaunchTime {
     pub operations: u64,
     /// Whether it uses cooperative matrices.
     pub matrix: bool,
-    /// Begin in the last run in which each launch was timed, in microseconds since the run began.
+    /// Begin in a run in which each launch had a timed pass of its own, in microseconds since the run began.
     pub start_us: f64,
-    /// Its time in that run, with what a timed pass costs.
+    /// What that pass took, with what a pass of its own costs.
     pub last_us: f64,
-    /// Its median time over all such runs, without that cost.
+    /// By how much it moves the end of the step: a median over sweeps, not below zero.
     pub us: f64,
+    /// About as far as that median may lie off, one time in two; none of a single sweep.
+    pub error_us: Option<f64>,
 }
 
 impl Measurement {
@@ -73,7 +75,9 @@ impl Measurement {
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no measurement", path.display()))
+        serde_json::from_str(&text).with_context(|| {
+            format!("{} is no measurement of this version of etwgpu; measure again", path.display())
+        })
     }
 }
 

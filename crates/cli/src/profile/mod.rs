@@ -1,6 +1,5 @@
 //! Where the time of a run goes, kernel by kernel.
 
-mod calibrate;
 mod chrome;
 mod collect;
 mod compare;
@@ -9,15 +8,14 @@ mod kernels;
 mod limits;
 mod measurement;
 mod roofline;
+mod sweeps;
 mod table;
-mod timer;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-pub use calibrate::{Check, Window};
 pub use chrome::trace;
 pub use collect::measure;
 pub use compare::compare;
@@ -26,6 +24,7 @@ pub use kernels::Kernels;
 pub use limits::{Given, Limits};
 pub use measurement::{LaunchTime, Measurement, PhaseTime};
 pub use roofline::svg;
+pub use sweeps::Part;
 pub use table::{Row, lines, rows, table};
 
 use crate::look::{Input, ShapeArg, Sizes, Target, ValueArg};
@@ -48,7 +47,7 @@ pub struct Options {
     /// Position of a decoder's first token: short for `--value input=N`.
     #[arg(long, value_name = "N")]
     position: Option<i64>,
-    /// Runs for each way of timing; each time is a median over them.
+    /// Untimed runs, and sweeps over the kernels as far as they fit half a minute; each time is a median over them.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     #[command(flatten)]

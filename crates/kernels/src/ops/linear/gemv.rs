@@ -134,6 +134,12 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .flag("PACKED", is_packed(lower.caps()))
         .flag("MANY_ROUNDS", rounds > 1);
+    // Subgroups of one known width, of four lanes at least, share out sums without asking how wide they are.
+    let width = lower.caps().subgroups.filter(|s| s.min == s.max && s.min >= 4).map(|s| s.min);
+    let template = match width {
+        Some(width) => template.flag("LANE_STEPS", true).set("LANE_STEPS", (width / 4).ilog2()),
+        None => template,
+    };
     let max_grid = lower.caps().max_grid;
     let mut builder = Builder::new(lower, template);
     builder.read("x", "array<elem4>", &joint.x);

@@ -41,7 +41,7 @@ const SUMS = 2u;
 const SUMS = 1u;
 #endif
 const TEAM_QUADS = TEAM_ROWS / 4u;
-var<workgroup> partial: array<vec4<f32>, PARTS * SUMS * TEAM_QUADS>;
+var<workgroup> partial: array<f32, PARTS * SUMS * TEAM_ROWS>;
 #ifndef SUBGROUPS
 var<workgroup> tree: array<vec4<f32>, WG>;
 #endif
@@ -97,9 +97,21 @@ fn dots(q: Quad) -> vec4<f32> {
 
 // Adds up a team's share of four products and keeps it for the end.
 fn keep_sum(value: vec4<f32>, sum: u32, quad: u32, ids: Ids) {
+#ifdef LANE_STEPS
+    // Neighbours share out the four, so that each adds up one.
+    let is_odd = (ids.lane & 1u) != 0u;
+    let two = select(value.xy, value.zw, is_odd) + subgroupShuffleXor(select(value.zw, value.xy, is_odd), 1u);
+    let is_upper = (ids.lane & 2u) != 0u;
+    var one = select(two.x, two.y, is_upper) + subgroupShuffleXor(select(two.y, two.x, is_upper), 2u);
+#for k LANE_STEPS
+    one += subgroupShuffleXor(one, 4u << {k}u);
+#end
+    let row = 4u * quad + (ids.lane & 1u) * 2u + (ids.lane >> 1u);
+    if ids.lane < 4u { partial[(ids.subgroup * SUMS + sum) * TEAM_ROWS + row] = one; }
+#else
 #ifdef SUBGROUPS
     let part = subgroupAdd(value);
-    if ids.lane == 0u { partial[(ids.subgroup * SUMS + sum) * TEAM_QUADS + quad] = part; }
+    if ids.lane < 4u { partial[(ids.subgroup * SUMS + sum) * TEAM_ROWS + 4u * quad + ids.lane] = part[ids.lane]; }
 #else
     tree[ids.lid] = value;
     workgroupBarrier();
@@ -107,8 +119,12 @@ fn keep_sum(value: vec4<f32>, sum: u32, quad: u32, ids: Ids) {
         if ids.lid % TEAM < half { tree[ids.lid] += tree[ids.lid + half]; }
         workgroupBarrier();
     }
-    if ids.lid % TEAM == 0u { partial[(ids.lid / TEAM * SUMS + sum) * TEAM_QUADS + quad] = tree[ids.lid]; }
+    if ids.lid % TEAM < 4u {
+        let total = tree[ids.lid / TEAM * TEAM];
+        partial[(ids.lid / TEAM * SUMS + sum) * TEAM_ROWS + 4u * quad + ids.lid % TEAM] = total[ids.lid % TEAM];
+    }
     workgroupBarrier();
+#endif
 #endif
 }
 
@@ -123,7 +139,7 @@ fn total_of(r: u32, sum: u32, ids: Ids) -> f32 {
     let row = r % TEAM_ROWS;
     var total = 0.0;
     for (var s = first; s < first + parts; s++) {
-        total += partial[(s * SUMS + sum) * TEAM_QUADS + row / 4u][row % 4u];
+        total += partial[(s * SUMS + sum) * TEAM_ROWS + row];
     }
     return total;
 }

@@ -88,7 +88,10 @@ impl Layout {
         let wg = if can_be_large && !walks_far { large } else { small };
         let teams = wg / team;
         let team_rows = [MOST_ROWS, 16, 8].into_iter().find(enough(teams)).unwrap_or(4);
-        Self { team, teams, team_rows, owners: team.min((wg / 8).max(64)) }
+        // All at once where there is room: each part of them costs two barriers.
+        let in_parts = team.min((wg / 8).max(64));
+        let fits = staged(team) <= caps.max_workgroup_memory;
+        Self { team, teams, team_rows, owners: if fits { team } else { in_parts } }
     }
 
     fn workgroup(&self) -> u32 {
@@ -99,6 +102,11 @@ impl Layout {
     fn rows(&self) -> u32 {
         self.teams * self.team_rows
     }
+}
+
+/// Bytes of workgroup memory that staged activations of so many threads take, and what else there is at most.
+fn staged(owners: u32) -> u32 {
+    owners * (9 * 16 + 4) + 4096
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {

@@ -40,7 +40,7 @@ fn dot32(w: vec4<u32>, scale: f32) -> f32 {
     return scale * unit * f32(offset + i32(low + (mid << 8u)) + (top << TOP));
 }
 
-// What the subgroups found in the row: sum of squares, smallest and largest element.
+// What the subgroups found in the row: their part of what a normalisation takes the root of, smallest and largest element.
 var<workgroup> found: array<vec4<f32>, PARTS>;
 // Integers on their way from the lanes that made them to their owners, a part at a time: bytes of the even or of the odd
 // channels of eight, and the sum of four. 32 channels an owner, padded so that owners read from different banks.
@@ -136,12 +136,15 @@ fn prepare(m: u32, ids: Ids) {
     highest = subgroupMax(highest);
 #endif
     squares = subgroupAdd(squares);
+#ifdef NORM
+    squares = squares / f32(K) + select(0.0, p.eps, ids.subgroup == 0u);
+#endif
     if ids.lane == 0u { found[ids.subgroup] = vec4(squares, lowest, highest, 0.0); }
 #ifdef DYNAMIC_Q8
     workgroupBarrier();
     let row_found = found_in_row(ids);
 #ifdef NORM
-    let norm = norm_factor(row_found.x);
+    let norm = inverseSqrt(row_found.x);
 #for i LOADS
     v{i} *= norm;
 #end
@@ -214,19 +217,13 @@ fn found_in_row(ids: Ids) -> vec3<f32> {
     return vec3(subgroupAdd(all.x), subgroupMin(all.y), subgroupMax(all.z));
 }
 
-#ifdef NORM
-fn norm_factor(squares: f32) -> f32 {
-    return inverseSqrt(squares / f32(K) + p.eps);
-}
-#endif
-
 // What all products of the row are multiplied by; all invocations take part.
 fn row_factor(ids: Ids) -> f32 {
 #ifdef DYNAMIC_Q8
     return row_scale;
 #else
 #ifdef NORM
-    return norm_factor(found_in_row(ids).x);
+    return inverseSqrt(found_in_row(ids).x);
 #else
     return 1.0;
 #endif

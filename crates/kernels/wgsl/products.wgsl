@@ -50,14 +50,18 @@ fn finished(m: u32, n: u32, gate: work, up: work) -> work {
     return g / (1.0 + exp(-g)) * scaled(1u, m, n, up);
 }
 #else
+// What is added to an item of an output.
+fn addend(m: u32, n: u32) -> work {
+#ifdef RESIDUAL
+    return work(residual[m * ITEMS0 + n]);
+#else
+    return work(0.0);
+#endif
+}
+
 // One item of an output, from its sum.
 fn finished(segment: u32, m: u32, n: u32, sum: work) -> work {
-    let v = scaled(segment, m, n, sum);
-#ifdef RESIDUAL
-    return v + work(residual[m * ITEMS0 + n]);
-#else
-    return v;
-#endif
+    return scaled(segment, m, n, sum) + addend(m, n);
 }
 #endif
 

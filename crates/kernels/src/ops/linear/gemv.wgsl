@@ -197,9 +197,32 @@ fn main(ids: Ids) {
     // The first weights are under way while the activations are prepared, the next ones while these are worked on.
     // Those of up come after: in registers together they would halve the workgroups of a core.
     var next = fetch(segment, rows4(mine, limit, rotates), chunk);
+    // So is what follows the products: it would be waited for last, when there is nothing else to do.
+    let r = ids.lid;
+    var n = min(first + r, limit - 1u);
+    if rotates { n = row_of(n); }
+#ifdef ROPE
+#ifdef HALVES
+    let at = (p.table_start + m) * D + n % D;
+#else
+    let at = (p.table_start + m) * (D / 2u) + n % D / 2u;
+#endif
+    var cosine = 1.0;
+    var sine = 0.0;
+    if r < ROWS && segment < 2u {
+        cosine = f32(cos_table[at]);
+        sine = f32(sin_table[at]);
+    }
+#endif
+#ifdef RESIDUAL
+    var added = 0.0;
+    if r < ROWS { added = addend(m, n); }
+#endif
     prepare(m, ids);
 #ifdef SWIGLU
     var next_up = fetch(1u, rows4(mine, limit, false), chunk);
+#else
+    let factor = row_factor(ids);
 #endif
     for (var quad = 0u; quad < TEAM_QUADS; quad++) {
         let n = rows4(mine + 4u * quad + 4u, limit, rotates);
@@ -214,15 +237,15 @@ fn main(ids: Ids) {
 #endif
     }
     workgroupBarrier();
+#ifdef SWIGLU
+    // Kept from the start, it would be one register too many.
     let factor = row_factor(ids);
-    if ids.lid >= ROWS || first + ids.lid >= limit { return; }
-    let r = ids.lid;
+#endif
+    if r >= ROWS || first + r >= limit { return; }
     let sum = total_of(r, 0u, ids) * factor;
 #ifdef SWIGLU
-    keep(0u, m, first + r, finished(m, first + r, sum, total_of(r, 1u, ids) * factor));
+    keep(0u, m, n, finished(m, n, sum, total_of(r, 1u, ids) * factor));
 #else
-    var n = first + r;
-    if rotates { n = row_of(n); }
 #ifdef ROPE
     var v = scaled(segment, m, n, sum);
     if segment < 2u {
@@ -230,19 +253,18 @@ fn main(ids: Ids) {
         let n_other = select(n, row_of(first + (r ^ 1u)), rotates);
         let partner = select(n ^ 1u, n_other, rotates);
         let other = scaled(segment, m, partner, total_of(r ^ 1u, 0u, ids) * factor);
-#ifdef HALVES
-        let at = (p.table_start + m) * D + n % D;
-#else
-        let at = (p.table_start + m) * (D / 2u) + n % D / 2u;
-#endif
         let turned = select(other, -other, r % 2u == 0u);
-        v = v * f32(cos_table[at]) + turned * f32(sin_table[at]);
+        v = v * cosine + turned * sine;
     }
     if segment == 0u { out0[m * N0 + n] = elem(v); }
     if segment == 1u { out1[(p.position + m) * N1 + n] = cache_elem(v); }
     if segment == 2u { out2[(p.position + m) * N2 + n] = cache_elem(v); }
 #else
+#ifdef RESIDUAL
+    keep(segment, m, n, scaled(segment, m, n, sum) + added);
+#else
     keep(segment, m, n, finished(segment, m, n, sum));
+#endif
 #endif
 #endif
 }

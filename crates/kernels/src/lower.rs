@@ -295,6 +295,20 @@ impl Lower<'_> {
         Binding { buffer, offset: 0, size: padded(arg.bytes()), touched: arg.bytes(), access }
     }
 
+    /// Lets output 0 be the same memory as a tensor with the same elements, where nothing changes either; else the output
+    /// has to be written.
+    pub fn shares(&mut self, source: &TensorArg) -> Result<bool, OpError> {
+        let out = self.cx.out(0)?;
+        let storage = self.planner.storage;
+        let may = (out.dtype, out.numel()) == (source.dtype, source.numel())
+            && [source.id, out.id].iter().all(|&id| storage.is_lasting_temp(id));
+        if may {
+            let buffer = self.read(source).buffer;
+            self.buffers.values.insert(storage.root(out.id), buffer);
+        }
+        Ok(may)
+    }
+
     /// Whether a tensor is a read-only constant.
     pub fn is_weight(&self, arg: &TensorArg) -> bool {
         self.planner.storage.kind(arg.id) == Kind::Weight

@@ -1,6 +1,6 @@
 //! Which values share storage, and what kind of storage it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use etwgpu_graph::{Graph, ValueId};
 
@@ -25,6 +25,7 @@ pub enum Kind {
 pub struct Storage {
     root: Vec<ValueId>,
     kind: HashMap<ValueId, Kind>,
+    mutated: HashSet<ValueId>,
     aliased: Vec<bool>,
 }
 
@@ -47,7 +48,7 @@ impl Storage {
                 kind.insert(id, kind_of(graph, id, mutated.contains_key(&id)));
             }
         }
-        Self { root, kind, aliased }
+        Self { root, kind, mutated: mutated.into_keys().collect(), aliased }
     }
 
     /// The value whose storage this one shares; itself when it has its own.
@@ -58,6 +59,12 @@ impl Storage {
     /// Kind of storage behind a value.
     pub fn kind(&self, id: ValueId) -> Kind {
         self.kind.get(&self.root(id)).copied().unwrap_or(Kind::Temp)
+    }
+
+    /// Whether a value lives within one run and no node changes its storage once it is written: values that are equal may
+    /// then share it.
+    pub fn is_lasting_temp(&self, id: ValueId) -> bool {
+        self.kind(id) == Kind::Temp && !self.mutated.contains(&self.root(id))
     }
 
     /// Whether node `index` is an alias that needs no work.

@@ -61,9 +61,38 @@ fn moving_window(start: i64) -> Case {
     b.finish(&[result])
 }
 
+/// A slice, a selection and a permutation that take everything as it lies, and another permutation, of what is computed.
+fn everything() -> Case {
+    let mut b = Builder::new("slice, select and permute everything");
+    let input = b.noise(F32, &[1, 5, 3]);
+    let [x, slice, swapped, turned] =
+        [[1, 5, 3], [1, 5, 3], [5, 1, 3], [3, 5, 1]].map(|dims| b.result(F32, &dims));
+    let [row, after] = [(); 2].map(|()| b.result(F32, &[5, 3]));
+    let [to_swap, to_turn] = [[1, 0, 2], [2, 1, 0]].map(|order| Arg::Ints(order.to_vec()));
+    b.node("aten.neg.default", &[input.into()], &[x]);
+    b.node("aten.slice_copy.Tensor", &[x.into(), Arg::Int(1), Arg::Int(0), Arg::Int(5)], &[slice]);
+    b.node("aten.select_copy.int", &[slice.into(), Arg::Int(0), Arg::Int(0)], &[row]);
+    b.node("aten.permute_copy.default", &[x.into(), to_swap], &[swapped]);
+    b.node("aten.permute_copy.default", &[x.into(), to_turn], &[turned]);
+    b.node("aten.neg.default", &[row.into()], &[after]);
+    b.finish(&[x, slice, row, swapped, turned, after])
+}
+
+/// Everything of what changes later: the copy stays as it was.
+fn everything_before_a_change() -> Case {
+    let mut b = Builder::new("slice everything before a change");
+    let (input, rows) = (b.noise(F32, &[1, 6, 2, 4]), b.noise(F32, &[1, 2, 2, 4]));
+    let [cache, before] = [(); 2].map(|()| b.result(F32, &[1, 6, 2, 4]));
+    b.node("aten.neg.default", &[input.into()], &[cache]);
+    b.node("aten.slice_copy.Tensor", &[cache.into(), Arg::Int(1), Arg::Int(0), Arg::Int(6)], &[before]);
+    b.node("update_cache.default", &[rows.into(), cache.into(), Arg::Int(3)], &[cache]);
+    b.finish(&[before, cache])
+}
+
 /// Every case.
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = [0, 3, 4, 5, 8].into_iter().map(moving_window).collect();
+    cases.extend([everything(), everything_before_a_change()]);
     for dtype in [F32, I32, F16, Bool] {
         cases.extend(SLICES.iter().map(|&s| slice(dtype, s)));
         cases.push(select(dtype, &[7], 0, -1));

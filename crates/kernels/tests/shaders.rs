@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use etwgpu_kernels::cases;
-use etwgpu_record::{Access, Caps, Dispatch};
+use etwgpu_kernels::{LowerOptions, cases};
+use etwgpu_record::{Access, Caps, Dispatch, Subgroups};
 use etwgpu_testkit::{choices, lower};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess};
@@ -102,7 +102,7 @@ fn attention(heads: u32, width: u32) -> cases::Case {
 fn decoding_fits_workgroup_memory_for_every_size_of_heads() {
     let floor = Caps { coherent: true, ..Caps::webgpu_floor() };
     let gpu = Caps { is_cpu: false, ..Caps::lavapipe() };
-    let devices = [
+    let common = [
         floor.clone(),
         Caps { coherent: false, ..floor },
         Caps::lavapipe(),
@@ -110,12 +110,16 @@ fn decoding_fits_workgroup_memory_for_every_size_of_heads() {
         Caps::h200(),
         Caps::amd64(),
     ];
+    let every = devices();
     let (mut checked, mut refused) = (0, 0);
-    for (width, heads) in (4..=256).step_by(4).flat_map(|width| (1..=16).map(move |heads| (width, heads))) {
+    for (width, heads) in (4u32..=256).step_by(4).flat_map(|width| (1..=16).map(move |heads| (width, heads)))
+    {
+        let is_edge = width.is_power_of_two() || (width - 4).is_power_of_two();
+        let devices = common.iter().chain(every.iter().filter(|_| is_edge));
         let case = attention(heads, width);
         let live = case.live().unwrap();
         let mut seen = HashSet::new();
-        for caps in &devices {
+        for caps in devices {
             let lowered = lower(&case, &live, caps, &Default::default()).unwrap();
             let splits = |d: &&Dispatch| d.shader.label == "sdpa_split";
             let Some(dispatch) = lowered.recording.dispatches.iter().find(splits) else {
@@ -130,6 +134,75 @@ fn decoding_fits_workgroup_memory_for_every_size_of_heads() {
     }
     println!("{checked} shaders, {refused} refused");
     assert!(checked > 1000 && refused > 100, "{checked} shaders, {refused} refused");
+}
+
+/// A gate of 4-bit layers, whose weights have no elements: planning does not look at them.
+fn gate(k: u32, n: u32) -> cases::Case {
+    use etwgpu_graph::{Constant, ConstantId, ConstantSource, DType::F32, DType::U8, Value};
+    let mut b = cases::Builder::new(format!("gate of {n} by {k}"));
+    let x = b.noise(F32, &[1, k]);
+    let [weight, scales] = [b.result(U8, &[n, k / 2]), b.result(F32, &[k / 32, n])];
+    let [first, second, sigmoid, gate, out] = [(); 5].map(|()| b.result(F32, &[1, n]));
+    for layer in [first, second] {
+        let args = [x.into(), weight.into(), scales.into(), cases::Arg::Int(32), cases::Arg::None];
+        b.node("et_vk.linear_q4gsw.default", &args, &[layer]);
+    }
+    b.node("aten.sigmoid.default", &[first.into()], &[sigmoid]);
+    b.node("aten.mul.Tensor", &[first.into(), sigmoid.into()], &[gate]);
+    b.node("aten.mul.Tensor", &[gate.into(), second.into()], &[out]);
+    let mut case = b.finish(&[out]);
+    for (id, number) in [weight, scales].into_iter().zip(0..) {
+        let source = ConstantSource::Named(format!("constant {number}"));
+        case.graph.constants.push(Constant { source, stored: None });
+        if let Value::Tensor(tensor) = &mut case.graph.values[id.index()] {
+            tensor.constant = Some(ConstantId(number));
+        }
+    }
+    case
+}
+
+/// Devices of every width of subgroups, with little and much workgroup memory.
+fn devices() -> Vec<Caps> {
+    let widths = [(4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (8, 32), (4, 64)];
+    let subgroups: Vec<_> =
+        widths.iter().map(|&(min, max)| Some(Subgroups { min, max })).chain([None]).collect();
+    let mut devices = Vec::new();
+    for (subgroups, kib) in subgroups.into_iter().flat_map(|s| [16, 32, 48].map(|kib| (s, kib))) {
+        for max_invocations in [256, 1024] {
+            let name = format!("subgroups {subgroups:?}, {kib} KiB, {max_invocations} invocations");
+            let max_workgroup_memory = kib << 10;
+            devices.push(Caps { name, subgroups, max_workgroup_memory, max_invocations, ..Caps::h200() });
+        }
+    }
+    devices
+}
+
+/// Staged activations and sums of subgroups grow with the row, with the channels and with smaller subgroups.
+#[test]
+fn products_fit_workgroup_memory_for_every_length_of_rows() {
+    let (mut checked, mut failures) = (HashSet::new(), Vec::new());
+    let apart = LowerOptions { avoid: vec!["fuse.swiglu".into()], ..LowerOptions::default() };
+    let options = [LowerOptions::default(), apart];
+    for k in [32, 96, 1024, 2080, 4096, 8192, 8224, 16384, 28672, 32768] {
+        for n in [8, 4096, 16384, 32768, 131_072] {
+            let case = gate(k, n);
+            let live = case.live().unwrap();
+            for (caps, options) in devices().iter().flat_map(|caps| options.iter().map(move |o| (caps, o))) {
+                let Ok(lowered) = lower(&case, &live, caps, options) else { continue };
+                for dispatch in
+                    lowered.recording.dispatches.iter().filter(|d| d.shader.source.contains("TEAM_ROWS"))
+                {
+                    if checked.insert((dispatch.shader.source.clone(), caps.max_workgroup_memory))
+                        && let Err(error) = check(dispatch, caps)
+                    {
+                        failures.push(format!("{} on {}: {error}", case.name, caps.name));
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked.len() > 500, "only {} shaders", checked.len());
+    assert!(failures.is_empty(), "{} of {}: {failures:#?}", failures.len(), checked.len());
 }
 
 #[test]

@@ -1,4 +1,5 @@
 // Activations of gemv.wgsl as floats: a thread's 32 channels, scaled down by the place of the nibble they meet.
+#import reduce
 #for i 8
 var<private> x{i}: vec4<f32>;
 #end

@@ -31,32 +31,35 @@ const WG: u32 = 256;
 /// Invocations of a workgroup whose teams have few output channels each.
 const WG_LARGE: u32 = 512;
 
+/// Output channels that a team may have.
+const TEAM_ROWS: [u32; 4] = [MOST_ROWS, 16, 8, 4];
+
 /// Most output channels of a team.
 const MOST_ROWS: u32 = 32;
 
 pub(super) fn fits(problem: &Problem, caps: &Caps) -> Result<(), Refusal> {
     let Weights::Q4 { group, .. } = problem.weights else { return Err("weights are not 4-bit".into()) };
     require(problem.residual.is_none(), "the sum is fused elsewhere")?;
-    fits_shape(problem.m, problem.k, group, caps)
+    fits_shape(problem.m, problem.k, group)?;
+    Layout::of(problem.k, problem.n, 1, caps).fits(caps)
 }
 
-fn fits_shape(m: u64, k: u32, group: u32, caps: &Caps) -> Result<(), Refusal> {
+fn fits_shape(m: u64, k: u32, group: u32) -> Result<(), Refusal> {
     if m > MAX_ROWS {
         return Err(format!("more than {MAX_ROWS} rows of activations").into());
     }
     require(
         k.is_multiple_of(CHUNK) && group.is_multiple_of(CHUNK),
         "K and the group size are not multiples of 32",
-    )?;
-    let layout = Layout::of(k, 1, caps);
-    require(layout.workgroup() <= caps.max_invocations, "K is too long for one workgroup")
+    )
 }
 
 /// Whether the products fit one launch.
 pub(crate) fn fits_joint(joint: &Joint, caps: &Caps) -> Result<(), Refusal> {
     for segment in &joint.segments {
-        fits_shape(joint.m, joint.k, segment.group, caps)?;
+        fits_shape(joint.m, joint.k, segment.group)?;
     }
+    Layout::of_joint(joint, caps).fits(caps)?;
     let rounds = matches!(joint.quantise, Quantise::Here) && joint.x.dtype != DType::F32;
     require(!rounds, "quantisation parameters are rounded to f16")?;
     require(joint.buffers() <= caps.max_storage_buffers, "too many buffers for one launch")
@@ -70,12 +73,19 @@ struct Layout {
     teams: u32,
     /// Output channels of a team.
     team_rows: u32,
+    /// Sums of an output channel: two where it is a gate.
+    sums: u32,
     /// Threads whose activations are staged at once.
     owners: u32,
 }
 
 impl Layout {
-    fn of(k: u32, n: u32, caps: &Caps) -> Self {
+    fn of_joint(joint: &Joint, caps: &Caps) -> Self {
+        let sums = if matches!(joint.epilogue, Epilogue::SwiGlu(_)) { 2 } else { 1 };
+        Self::of(joint.k, joint.columns(), sums, caps)
+    }
+
+    fn of(k: u32, n: u32, sums: u32, caps: &Caps) -> Self {
         // A team is made of whole subgroups, so that those can add up its products.
         let team = (k / CHUNK).next_power_of_two().max(caps.subgroups.map_or(32, |s| s.max.max(32)));
         let enough = |teams: u32| move |rows: &u32| n / (teams * rows) >= BUSY;
@@ -87,11 +97,38 @@ impl Layout {
         let can_be_large = is_packed(caps) && !caps.is_cpu && large <= caps.max_invocations;
         let wg = if can_be_large && !walks_far { large } else { small };
         let teams = wg / team;
-        let team_rows = [MOST_ROWS, 16, 8].into_iter().find(enough(teams)).unwrap_or(4);
-        // All at once where there is room: each part of them costs two barriers.
+        let most_rows = TEAM_ROWS.into_iter().find(enough(teams)).unwrap_or(4);
+        // Activations are staged at once where there is room, as each part of them costs two barriers; the fewer rows
+        // there are, the less room sums take.
         let in_parts = team.min((wg / 8).max(64));
-        let fits = staged(team) <= caps.max_workgroup_memory;
-        Self { team, teams, team_rows, owners: if fits { team } else { in_parts } }
+        let with = |team_rows, owners| Self { team, teams, team_rows, sums, owners };
+        let rows = TEAM_ROWS.into_iter().filter(|&rows| rows <= most_rows);
+        let mut layouts = [(most_rows, team)].into_iter().chain(rows.map(|rows| (rows, in_parts)));
+        let fitting = layouts.find(|&(rows, owners)| with(rows, owners).has_room(caps));
+        let (rows, owners) = fitting.unwrap_or((4, in_parts));
+        with(rows, owners)
+    }
+
+    fn fits(&self, caps: &Caps) -> Result<(), Refusal> {
+        require(self.workgroup() <= caps.max_invocations, "K is too long for one workgroup")?;
+        require(self.has_room(caps), "activations and sums exceed workgroup memory")
+    }
+
+    fn has_room(&self, caps: &Caps) -> bool {
+        self.memory(caps) <= caps.max_workgroup_memory
+    }
+
+    /// Bytes of workgroup memory: activations on their way, what is found in them, and sums.
+    fn memory(&self, caps: &Caps) -> u32 {
+        let (wg, parts) = (self.workgroup(), self.parts(caps));
+        let prepared = if is_packed(caps) { 4 * self.owners + 16 * parts } else { 4 * wg };
+        let tree = if caps.subgroups.is_some() { 0 } else { 16 * wg };
+        9 * 16 * self.owners + prepared + tree + 4 * parts * self.sums * self.team_rows
+    }
+
+    /// Parts of a workgroup that add up products by themselves.
+    fn parts(&self, caps: &Caps) -> u32 {
+        caps.subgroups.map_or(self.teams, |s| self.workgroup() / s.min)
     }
 
     fn workgroup(&self) -> u32 {
@@ -102,11 +139,6 @@ impl Layout {
     fn rows(&self) -> u32 {
         self.teams * self.team_rows
     }
-}
-
-/// Bytes of workgroup memory that staged activations of so many threads take, and what else there is at most.
-fn staged(owners: u32) -> u32 {
-    owners * (9 * 16 + 4) + 4096
 }
 
 pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpError> {
@@ -121,9 +153,8 @@ fn is_packed(caps: &Caps) -> bool {
 
 /// Records one launch for all of it.
 pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static str) -> Result<(), OpError> {
-    let layout = Layout::of(joint.k, joint.columns(), lower.caps());
+    let layout = Layout::of_joint(joint, lower.caps());
     let (wg, rows, rounds) = (layout.workgroup(), layout.rows(), layout.team / layout.owners);
-    let parts = lower.caps().subgroups.map_or(layout.teams, |s| wg / s.min);
     let template = Template::new(label, include_str!("gemv.wgsl"))
         .set("WG", wg)
         .set("K", joint.k)
@@ -131,7 +162,8 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
         .set("TEAMS", layout.teams)
         .set("TEAM_ROWS", layout.team_rows)
         .set("ROWS", rows)
-        .set("PARTS", parts)
+        .set("PARTS", layout.parts(lower.caps()))
+        .set("SUMS", layout.sums)
         .set("LOADS", (8 / layout.teams).max(1))
         .set("OWNERS", layout.owners)
         .set("ROUNDS", rounds)

@@ -2,7 +2,7 @@
 // TEAMS teams of a workgroup work on output channels of their own, TEAM_ROWS each.
 // Grid: blocks of channels over all segments (x, folded into z), rows of activations (y).
 #import products
-#import reduce
+#import grid
 #import qparams
 struct Params {
     m: u32,
@@ -35,11 +35,6 @@ fn given_qparams(m: u32) -> QParams {
 
 // Sums of the products, in parts: those of a subgroup, or of a whole team where there are none. The second matrix of a
 // gate comes behind the first.
-#ifdef SWIGLU
-const SUMS = 2u;
-#else
-const SUMS = 1u;
-#endif
 const TEAM_QUADS = TEAM_ROWS / 4u;
 var<workgroup> partial: array<f32, PARTS * SUMS * TEAM_ROWS>;
 #ifndef SUBGROUPS

@@ -206,7 +206,8 @@ fn caps(adapter: &wgpu::Adapter) -> Caps {
         name: info.name,
         subgroups: features
             .contains(wgpu::Features::SUBGROUP)
-            .then_some(Subgroups { min: info.subgroup_min_size, max: info.subgroup_max_size }),
+            .then_some(Subgroups { min: info.subgroup_min_size, max: info.subgroup_max_size })
+            .filter(|s| s.min >= wgpu::MINIMUM_SUBGROUP_MIN_SIZE),
         f16: features.contains(wgpu::Features::SHADER_F16),
         coop_matrix: has_coop_16 && features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         // Shading languages of these have them; elsewhere they are made of many instructions.

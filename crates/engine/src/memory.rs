@@ -103,6 +103,11 @@ impl Gpu {
 
     /// Writes bytes to the start of a buffer, a bounded amount at a time; they may be freed on return.
     pub fn upload(&self, buffer: &Buffer, bytes: &[u8]) -> Result<(), EngineError> {
+        if bytes.len() as u64 > buffer.size {
+            // Past its end there may be what another one holds.
+            let (have, room) = (bytes.len(), buffer.size);
+            return Err(EngineError::Validation(format!("{have} bytes do not fit a buffer of {room}")));
+        }
         let mut in_flight = 0;
         for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
             self.write(buffer, (index * CHUNK) as u64, chunk);

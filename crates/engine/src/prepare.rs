@@ -132,6 +132,12 @@ fn bind(
     }
     for (binding, number) in dispatch.bindings.iter().zip(1..) {
         let buffer = buffers[binding.buffer.index()].as_ref().ok_or_else(|| missing(binding.buffer))?;
+        let end = binding.offset + binding.size;
+        if end > buffer.size() {
+            let (label, have) = (dispatch.shader.label, buffer.size());
+            let message = format!("{label} binds {end} bytes as binding {number}, its buffer has {have}");
+            return Err(EngineError::Validation(message));
+        }
         entries.push(wgpu::BindGroupEntry {
             binding: number,
             resource: range(&buffer.raw, buffer.offset + binding.offset, binding.size),

@@ -52,10 +52,14 @@ impl Buffers {
         let tensor = graph.tensor(root);
         let constant = tensor.and_then(|t| t.constant).map_or(0, |c| canonical(graph, c.index()));
         let key = WeightKey { constant: constant as u32, layout };
-        *self.weights.entry(key).or_insert_with(|| {
-            let size = tensor.map_or(0, |t| tensor_bytes(graph, root, &t.dims));
-            recording.add_buffer(BufferDesc::Weight { key, size: padded(size) })
-        })
+        let size = padded(tensor.map_or(0, |t| tensor_bytes(graph, root, &t.dims)));
+        let add = || recording.add_buffer(BufferDesc::Weight { key, size });
+        let buffer = *self.weights.entry(key).or_insert_with(add);
+        // Tensors of several sizes may be the beginnings of one constant.
+        if let BufferDesc::Weight { size: had, .. } = &mut recording.buffers[buffer.index()] {
+            *had = size.max(*had);
+        }
+        buffer
     }
 }
 

@@ -42,10 +42,11 @@ impl Storage {
         let aliased = (0..graph.nodes.len()).map(|i| is_alias(graph, i) && keeps(i)).collect();
         let root = roots(graph, &keeps);
         let mutated = last_mutation(graph, &root);
+        let results: HashSet<ValueId> = graph.nodes.iter().flat_map(|node| &node.outs).copied().collect();
         let mut kind = HashMap::new();
         for (index, &id) in root.iter().enumerate() {
             if id.index() == index {
-                kind.insert(id, kind_of(graph, id, mutated.contains_key(&id)));
+                kind.insert(id, kind_of(graph, id, mutated.contains_key(&id) || results.contains(&id)));
             }
         }
         Self { root, kind, mutated: mutated.into_keys().collect(), aliased }
@@ -102,9 +103,9 @@ fn last_mutation(graph: &Graph, root: &[ValueId]) -> HashMap<ValueId, usize> {
     last
 }
 
-fn kind_of(graph: &Graph, id: ValueId, mutated: bool) -> Kind {
+fn kind_of(graph: &Graph, id: ValueId, written: bool) -> Kind {
     let constant = graph.tensor(id).is_some_and(|t| t.constant.is_some());
-    match (constant, mutated) {
+    match (constant, written) {
         (true, true) => Kind::State,
         (true, false) => Kind::Weight,
         _ if graph.inputs.contains(&id) => Kind::Input,

@@ -139,6 +139,73 @@ fn cases_lie_around_the_longest_context_that_is_walked_alone() {
     }
 }
 
+/// What is special about how a launch's lanes share out the scores of its live context, if they exchange by shuffles.
+#[cfg(feature = "sdpa-fd")]
+fn shared_out(dispatch: &Dispatch) -> Vec<&'static str> {
+    let constant = |name: &str| etwgpu_testkit::constant(&dispatch.shader.source, name).unwrap_or(0);
+    if dispatch.shader.label != "sdpa_split" || !dispatch.shader.source.contains("subgroupShuffleXor") {
+        return Vec::new();
+    }
+    let context = dispatch.params[3] + dispatch.params[4];
+    let (heads, mine, repeated) = match context <= constant("ALONE") {
+        true => (1, constant("MINE1"), constant("REPEATED1")),
+        false => (constant("HEADS0"), constant("MINE0"), constant("REPEATED0")),
+    };
+    let (lanes, quads) = (constant("LANES"), constant("D") / 4);
+    let is_merged = dispatch.bindings.len() == 7 && context > constant("ALONE").max(constant("MIN_SPLIT"));
+    let ways = [
+        ("several scores a lane", mine > 1),
+        ("one score a lane", mine == 1 && repeated == 1),
+        ("several lanes a score", repeated > 1),
+        ("all scores in one lane", lanes == 1),
+        ("scores of no head", !heads.is_power_of_two()),
+        ("lanes without channels", lanes > quads),
+        ("lanes for heads alone", heads > quads.next_power_of_two()),
+        ("several keys a subgroup", constant("JOINED") > 1),
+        ("one key a subgroup", constant("JOINED") == 1),
+        ("parts of several heads", is_merged && heads > 1),
+        ("parts of heads that are no power of two", is_merged && !heads.is_power_of_two()),
+    ];
+    ways.into_iter().filter(|(_, is_so)| *is_so).map(|(what, _)| what).collect()
+}
+
+/// Subgroups of eight are what every machine can test on; each way to share out scores must occur there.
+#[test]
+#[cfg(feature = "sdpa-fd")]
+fn cases_share_out_scores_in_every_way() {
+    let cpu = Caps::lavapipe();
+    let few = [
+        "several scores a lane",
+        "one score a lane",
+        "all scores in one lane",
+        "scores of no head",
+        "lanes without channels",
+        "lanes for heads alone",
+        "several keys a subgroup",
+        "one key a subgroup",
+    ];
+    let parts = ["parts of several heads", "parts of heads that are no power of two"];
+    let merging = [&few[..], &parts].concat();
+    for (caps, expected) in [
+        (cpu.clone(), [&merging[..], &["several lanes a score"]].concat()),
+        (Caps { is_cpu: false, ..cpu.clone() }, merging),
+        (Caps { coherent: false, ..cpu }, [&few[..], &["several lanes a score"]].concat()),
+    ] {
+        let mut found = std::collections::BTreeMap::<_, usize>::new();
+        for case in etwgpu_kernels::ops::sdpa::cases::all() {
+            let Ok(lowered) = lower(&case, &case.live().unwrap(), &caps, &LowerOptions::default()) else {
+                continue;
+            };
+            let ways = lowered.recording.dispatches.iter().flat_map(shared_out);
+            ways.for_each(|way| *found.entry(way).or_default() += 1);
+        }
+        println!("{found:?}");
+        for way in expected {
+            assert!(found.contains_key(way), "no case has {way}: {found:?}");
+        }
+    }
+}
+
 /// Whether two launches differ only in which words follow integers.
 fn same(a: &Dispatch, b: &Dispatch) -> bool {
     let sizes = |d: &Dispatch| d.bindings.iter().map(|b| (b.offset, b.size)).collect::<Vec<_>>();

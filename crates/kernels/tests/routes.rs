@@ -9,7 +9,7 @@ use etwgpu_graph::DType;
 use etwgpu_kernels::cases::{self, Case};
 use etwgpu_kernels::reference::Array;
 use etwgpu_kernels::{LowerOptions, Lowered};
-use etwgpu_record::{Caps, Precision};
+use etwgpu_record::{Caps, Precision, Subgroups};
 use etwgpu_testkit::{choices, compare, compare_rounded, lower, open, reached, reference, run, taken};
 
 /// Whether kernels round to halves what the reference does not: linear layers on cooperative matrices their operands,
@@ -33,10 +33,16 @@ fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
         is_cpu: false,
         ..device.clone()
     };
+    let gpu = Caps { is_cpu: false, ..device.clone() };
+    // A device that chooses a width for each shader may choose any between the least and the largest.
+    let wider = device.subgroups.map(|s| Subgroups { max: 4 * s.max, ..s });
+    let narrower = device.subgroups.map(|s| Subgroups { min: (s.min / 2).max(4), ..s });
     vec![
         ("device", device.clone()),
         ("fast", Caps { precision: Precision::Fast, ..device.clone() }),
-        ("gpu", Caps { is_cpu: false, ..device.clone() }),
+        ("gpu", gpu.clone()),
+        ("wider subgroups", Caps { subgroups: wider, ..gpu.clone() }),
+        ("narrower subgroups", Caps { subgroups: narrower, ..gpu }),
         ("no byte dots", Caps { packed_dot: false, ..device.clone() }),
         ("not coherent", Caps { coherent: false, ..device.clone() }),
         ("no subgroups", Caps { subgroups: None, ..device.clone() }),

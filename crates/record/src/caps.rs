@@ -3,7 +3,7 @@
 /// Range of subgroup widths that a shader may meet on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subgroups {
-    /// Smallest width, in invocations.
+    /// Smallest width, in invocations; four at least.
     pub min: u32,
     /// Largest width, in invocations.
     pub max: u32,

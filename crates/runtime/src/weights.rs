@@ -29,6 +29,8 @@ impl Resident {
         for (key, buffer) in &resident.weights {
             let constant = ConstantId(key.constant);
             let (bytes, element) = constant_bytes(graph, constant);
+            // Another tensor, which nobody reads, may have more of the constant.
+            let bytes = bytes.min(buffer.size());
             upload(graph, section, constant, bytes, source, |b| match key.layout {
                 WeightLayout::Raw => gpu.upload(buffer, b),
                 WeightLayout::Transposed { rows, cols } => {

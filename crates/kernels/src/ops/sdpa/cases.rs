@@ -210,6 +210,12 @@ fn alone_and_parts() -> Vec<Case> {
         cases.extend(at(Cached { peak, ..wide }, &[512]));
         cases.extend(at(Cached { peak, ..narrow }, &[290]));
     }
+    // A lane for all of a key, and more lanes than it takes because heads want them; heads that are no power of two.
+    cases.extend(at(Cached { width: 4, heads: 2, ..BASE }, &[0, 37]));
+    let long = Cached { width: 4, heads: 7, kv_heads: 1, capacity: 2200, ..BASE };
+    cases.extend(at(long, &[511, 512, 1100]));
+    cases.extend(at(Cached { width: 16, heads: 6, cache: F16, ..long }, &[2100]));
+    cases.extend(at(Cached { width: 16, heads: 6, kv_heads: 2, batch: 2, ..long }, &[1024, 2048]));
     // More small sums than fit in 16 KiB beside what lanes exchange without shuffles.
     cases.extend(at(Cached { width: 16, heads: 7, kv_heads: 1, ..BASE }, &[50]));
     let seen = [255, 256].map(|position| Cached { seq: 1, position, ..wide });

@@ -5,11 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use common::{adapter, repository};
-use etwgpu_cli::host::Arguments;
-use etwgpu_cli::npy::Array;
-use etwgpu_cli::pte::Pte;
-use etwgpu_runtime::{Knobs, Session, analyse};
+use common::Demo;
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -52,19 +48,12 @@ fn a_decode_step_allocates_little_on_the_calling_thread() {
     if !etwgpu_testkit::open().caps().is_cpu {
         return; // Waiting is polling there, as often as it takes.
     }
-    let pte = Pte::open(&repository().join("demo/adder.pte")).unwrap();
-    let program = pte.program().unwrap();
-    let delegate = &program.methods[0].delegates[0];
-    let knobs = Knobs::resolve(&delegate.compile_specs, &[("adapter", &adapter())]);
-    let graph = analyse(delegate.processed, &knobs.passes()).unwrap().graph;
-    let mut session = Session::load(delegate.processed, &knobs, &mut &program).unwrap();
-    let long =
-        |sizes: Vec<i32>, value: i64| Array { scalar_type: 4, sizes, bytes: value.to_le_bytes().into() };
-    let mut arguments = Arguments::new(&graph, vec![long(vec![1, 1], 5), long(vec![1], 0)]);
+    let mut demo = Demo::load();
+    let mut arguments = demo.arguments(5, 0);
     let mut step = |position: i64| {
         arguments.arrays[1].bytes.copy_from_slice(&position.to_le_bytes());
         let before = COUNT.get();
-        session.run(&mut arguments).unwrap();
+        demo.session.run(&mut arguments).unwrap();
         COUNT.get() - before
     };
     // The first runs prepare; and a worker that gets no core leaves its work to the caller, though not every time.

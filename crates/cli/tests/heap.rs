@@ -2,14 +2,12 @@
 
 #![allow(unsafe_code, reason = "an allocator that counts has to be one")]
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use etwgpu_cli::host::Arguments;
-use etwgpu_cli::npy::Array;
-use etwgpu_cli::pte::Pte;
-use etwgpu_runtime::{Knobs, Session, analyse};
+use common::Demo;
 
 /// The system's allocator, which counts the bytes and blocks that are in use.
 struct Counting;
@@ -59,29 +57,13 @@ fn kept(runs: usize, mut run: impl FnMut()) -> Use {
     (after.0 - before.0, after.1 - before.1)
 }
 
-/// The adapter that tests run on.
-fn adapter() -> String {
-    etwgpu_testkit::open().info().name.clone()
-}
-
 /// Decoding of the demo model with tokens and positions that change.
 fn decoder() -> impl FnMut() {
-    let pte = Pte::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/adder.pte")).unwrap();
-    let program = pte.program().unwrap();
-    let delegate = &program.methods[0].delegates[0];
-    let adapter = adapter();
-    let knobs = Knobs::resolve(&delegate.compile_specs, &[("adapter", adapter.as_str())]);
-    let graph = analyse(delegate.processed, &knobs.passes()).unwrap().graph;
-    let mut session = Session::load(delegate.processed, &knobs, &mut &program).unwrap();
+    let mut demo = Demo::load();
     let mut step = 0i64;
     move || {
-        let integer = |value: i64, sizes: &[i32]| Array {
-            scalar_type: 4,
-            sizes: sizes.to_vec(),
-            bytes: value.to_le_bytes().to_vec(),
-        };
-        let inputs = vec![integer(step * 7 % 10, &[1, 1]), integer(step % 16, &[1])];
-        session.run(&mut Arguments::new(&graph, inputs)).unwrap();
+        let mut arguments = demo.arguments(step * 7 % 10, step % 16);
+        demo.session.run(&mut arguments).unwrap();
         step += 1;
     }
 }

@@ -8,15 +8,13 @@ mod common;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use common::{adapter, repository, snapshot};
-use etwgpu_cli::host::Arguments;
+use common::{Demo, repository, snapshot};
 use etwgpu_cli::look::{Device, Report, Sizes, report};
-use etwgpu_cli::npy::Array;
 use etwgpu_cli::pte::Pte;
 use etwgpu_kernels::LowerOptions;
 use etwgpu_kernels::passes::PassOptions;
 use etwgpu_record::Caps;
-use etwgpu_runtime::{Knobs, RunStats, Session, analyse};
+use etwgpu_runtime::RunStats;
 
 const POSITION: i64 = 20;
 
@@ -101,27 +99,20 @@ fn every_group_of_a_decoder_runs_fused() {
 
 #[test]
 fn a_step_is_one_submission_and_two_uploads_of_shaders_that_are_compiled() {
-    let pte = Pte::open(&repository().join("demo/adder.pte")).unwrap();
-    let program = pte.program().unwrap();
-    let delegate = &program.methods[0].delegates[0];
-    let knobs = Knobs::resolve(&delegate.compile_specs, &[("adapter", &adapter())]);
-    let graph = analyse(delegate.processed, &knobs.passes()).unwrap().graph;
-    let mut session = Session::load(delegate.processed, &knobs, &mut &program).unwrap();
-    let compiled = session.memory().pipelines;
+    let mut demo = Demo::load();
+    let compiled = demo.session.memory().pipelines;
+    let caps = etwgpu_runtime::gpu(&demo.knobs).unwrap().caps().clone();
+    let planned = decode(&Demo::path(), caps).totals.dispatches;
     let mut step = |position: i64| -> RunStats {
-        let long =
-            |sizes: Vec<i32>, value: i64| Array { scalar_type: 4, sizes, bytes: value.to_le_bytes().into() };
-        let inputs = vec![long(vec![1, 1], 5), long(vec![1], position)];
-        session.run(&mut Arguments::new(&graph, inputs)).unwrap()
+        let mut arguments = demo.arguments(5, position);
+        demo.session.run(&mut arguments).unwrap()
     };
     step(POSITION);
     for position in POSITION + 1..POSITION + 5 {
         let stats = step(position);
         // The token, and all parameters at once.
         assert_eq!((stats.submits, stats.uploads), (1, 2));
-        let caps = etwgpu_runtime::gpu(&knobs).unwrap().caps().clone();
-        let planned = decode(&repository().join("demo/adder.pte"), caps).totals.dispatches;
         assert_eq!(stats.dispatches, planned);
     }
-    assert_eq!(session.memory().pipelines, compiled, "the load compiled what a single token takes");
+    assert_eq!(demo.session.memory().pipelines, compiled, "the load compiled what a single token takes");
 }

@@ -1,24 +1,17 @@
 //! Commands that are encoded while the last run waits: used when they fit, dropped when they do not, and never in the way
 //! of other recordings.
 
+mod common;
+
 use std::sync::Arc;
 use std::thread;
 
-use etwgpu_engine::{AdapterChoice, EngineError, Gpu, Patch, Prepared, RunStats, Timing, Trace};
+use common::open;
+use etwgpu_engine::{EngineError, Gpu, Patch, Prepared, RunStats, Timing, Trace};
 use etwgpu_record::{Access, Binding, BufferDesc, BufferId, Dispatch, OutputCopy, Recording, Shader};
 
 /// Words of an input.
 const WORDS: u32 = 64;
-
-fn open() -> Arc<Gpu> {
-    let named = std::env::var("ETWGPU_ADAPTER").ok().filter(|name| !name.is_empty());
-    let choice = |name| AdapterChoice { name, ..AdapterChoice::default() };
-    let gpu = match named {
-        Some(name) => Gpu::open(&choice(Some(name))),
-        None => Gpu::open(&choice(None)).or_else(|_| Gpu::open(&choice(Some("llvmpipe".into())))),
-    };
-    gpu.unwrap()
-}
 
 /// A chain of launches, each of which adds one to the words that it has an invocation for, in a workgroup each.
 fn chain(launches: u32) -> Recording {

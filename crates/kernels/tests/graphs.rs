@@ -6,7 +6,7 @@ use etwgpu_kernels::LowerOptions;
 use etwgpu_kernels::cases::{self, Arg, Builder, Case};
 use etwgpu_kernels::passes::{self, PassOptions};
 use etwgpu_kernels::storage::{Kind, Storage};
-use etwgpu_record::Caps;
+use etwgpu_record::{BufferDesc, Caps};
 use etwgpu_testkit::{compare, lower, reference as expected};
 
 /// A cache cloned before and after a write; the nodes are clone, write, clone.
@@ -94,4 +94,37 @@ fn prepacking_leaves_states_apart_and_no_work() {
     let storage = Storage::of(&case.graph);
     let kinds: Vec<Kind> = case.graph.outputs.iter().map(|&id| storage.kind(id)).collect();
     assert_eq!(kinds, [Kind::State, Kind::Weight, Kind::Temp]);
+}
+
+#[test]
+fn a_constant_that_a_node_writes_is_a_state() {
+    let mut b = Builder::new("written");
+    let (x, written) = (b.noise(F32, &[8]), b.constant(F32, &[8], vec![1.0; 8]));
+    let read = b.constant(F32, &[8], vec![2.0; 8]);
+    b.node("aten.mul.Tensor", &[x.into(), read.into()], &[written]);
+    let case = b.finish(&[written]);
+    let storage = Storage::of(&case.graph);
+    assert_eq!([written, read].map(|id| storage.kind(id)), [Kind::State, Kind::Weight]);
+}
+
+/// A smaller tensor may be the beginning of a constant, in whichever order they are read.
+#[test]
+fn a_weight_is_as_large_as_the_largest_tensor_of_its_constant() {
+    for order in [[0, 1], [1, 0]] {
+        let mut b = Builder::new("beginnings");
+        let tensors = [8, 64].map(|size| b.constant(F32, &[size], vec![1.0; size as usize]));
+        let outs = order.map(|at| {
+            let dims = [[8], [64]][at];
+            let (x, out) = (b.noise(F32, &dims), b.result(F32, &dims));
+            b.node("aten.mul.Tensor", &[x.into(), tensors[at].into()], &[out]);
+            out
+        });
+        let mut case = b.finish(&outs);
+        case.graph.constants[1] = case.graph.constants[0].clone();
+        let live = case.live().unwrap();
+        let lowered = lower(&case, &live, &Caps::webgpu_floor(), &LowerOptions::default()).unwrap();
+        let is_weight = |desc: &&BufferDesc| matches!(desc, BufferDesc::Weight { .. });
+        let weights = lowered.recording.buffers.iter().filter(is_weight);
+        assert_eq!(weights.map(BufferDesc::size).collect::<Vec<_>>(), [256]);
+    }
 }

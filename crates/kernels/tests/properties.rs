@@ -31,7 +31,7 @@ fn recording() -> impl Strategy<Value = Recording> {
     let sizes = prop::collection::vec(1u64..20, 2..12);
     sizes.prop_flat_map(|sizes| {
         let n = sizes.len() as u32;
-        let launches = prop::collection::vec((0..n, 0..n), 1..20);
+        let launches = prop::collection::vec((0..n, 0..n, prop::bool::weighted(0.9)), 1..20);
         (Just(sizes), launches, prop::collection::vec(0..n, 0..3)).prop_map(|(sizes, launches, outputs)| {
             let mut recording = Recording::default();
             for size in sizes {
@@ -44,13 +44,13 @@ fn recording() -> impl Strategy<Value = Recording> {
                 touched: 16,
                 access,
             };
-            for (from, to) in launches {
+            for (from, to, runs) in launches {
                 recording.dispatches.push(Dispatch {
                     shader: Shader { label: "copy", source: "".into() },
                     bindings: vec![bind(from, Access::Read), bind(to, Access::ReadWrite)],
                     params: vec![],
                     live_params: vec![],
-                    grid: [1, 1, 1],
+                    grid: [u32::from(runs), 1, 1],
                     node: 0,
                     sources: vec![],
                     route: None,
@@ -129,9 +129,9 @@ proptest! {
     }
 
     #[test]
-    fn shared_memory_never_holds_two_live_buffers(before in recording()) {
+    fn shared_memory_never_holds_two_live_buffers(before in recording(), counts in any::<bool>()) {
         let mut after = before.clone();
-        assign_slots(&mut after, 0);
+        assign_slots(&mut after, if counts { 0 } else { u64::MAX });
         let buffers = before.buffers.len() as u32;
         // Where each buffer of the original went, seen through the launches and outputs that use it.
         let mut slot = vec![None; buffers as usize];
@@ -153,5 +153,12 @@ proptest! {
             }
         }
         prop_assert!(after.temp_bytes() <= before.temp_bytes());
+        if !counts {
+            prop_assert_eq!(after.barriers(), before.barriers(), "a launch waits for memory alone");
+            for output in &before.outputs {
+                let tenants = slot.iter().filter(|&&to| to == slot[output.buffer.index()]).count();
+                prop_assert_eq!(tenants, 1, "an output shares");
+            }
+        }
     }
 }

@@ -41,7 +41,10 @@ fn variants(device: &Caps) -> Vec<(&'static str, Caps)> {
         ("device", device.clone()),
         ("fast", Caps { precision: Precision::Fast, ..device.clone() }),
         ("gpu", gpu.clone()),
-        ("wider subgroups", Caps { subgroups: wider, ..gpu.clone() }),
+        (
+            "wider subgroups, little memory",
+            Caps { subgroups: wider, max_workgroup_memory: small.max_workgroup_memory, ..gpu.clone() },
+        ),
         ("narrower subgroups", Caps { subgroups: narrower, ..gpu }),
         ("no byte dots", Caps { packed_dot: false, ..device.clone() }),
         ("not coherent", Caps { coherent: false, ..device.clone() }),

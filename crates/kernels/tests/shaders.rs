@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use etwgpu_kernels::{LowerOptions, cases};
-use etwgpu_record::{Access, Caps, Dispatch, Subgroups};
+use etwgpu_record::{Access, BufferDesc, Caps, Dispatch, Subgroups};
 use etwgpu_testkit::{choices, lower};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess};
@@ -217,6 +217,12 @@ fn shaders_fit_the_devices_they_are_planned_for() {
                 let Ok(lowered) = lower(case, &live, &caps, &options) else { continue };
                 for dispatch in &lowered.recording.dispatches {
                     modules.insert(dispatch.shader.source.clone());
+                    let written = dispatch.bindings.iter().filter(|b| b.access == Access::ReadWrite);
+                    let buffers = written.map(|b| &lowered.recording.buffers[b.buffer.index()]);
+                    // Weights share buffers, of which a launch can only read.
+                    for desc in buffers.filter(|desc| matches!(desc, BufferDesc::Weight { .. })) {
+                        failures.push(format!("{} writes {desc:?} for {}", dispatch.shader.label, case.name));
+                    }
                     if !seen.insert((
                         dispatch.shader.source.clone(),
                         dispatch.params.len(),

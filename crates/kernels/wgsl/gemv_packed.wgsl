@@ -40,7 +40,8 @@ fn dot32(w: vec4<u32>, scale: f32) -> f32 {
     return scale * unit * f32(offset + i32(low + (mid << 8u)) + (top << TOP));
 }
 
-// What the subgroups found in the row: their part of what a normalisation takes the root of, smallest and largest element.
+// What the subgroups found in the row: their part of what a normalisation takes the root of, smallest and largest
+// element.
 var<workgroup> found: array<vec4<f32>, PARTS>;
 // Integers on their way from the lanes that made them to their owners, a part at a time: bytes of the even or of the odd
 // channels of eight, and the sum of four. 32 channels an owner, padded so that owners read from different banks.

@@ -5,8 +5,8 @@ use crate::{BufferDesc, BufferId, Recording};
 /// Lets temporaries whose lifetimes do not meet share a buffer.
 ///
 /// A device waits before it reuses a buffer. Up to `keep_apart` bytes together, temporaries only share where the launch
-/// that reuses the buffer waits anyway, and outputs have buffers of their own; beyond, memory is worth the waits. Each slot is a
-/// whole buffer as large as its largest tenant.
+/// that reuses the buffer waits anyway, and outputs have buffers of their own; beyond, memory is worth the waits. Each
+/// slot is a whole buffer as large as its largest tenant.
 pub fn assign_slots(recording: &mut Recording, keep_apart: u64) {
     let waits = recording.waits();
     let apart = recording.temp_bytes() <= keep_apart;

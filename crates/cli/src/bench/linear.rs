@@ -126,8 +126,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
                 );
                 rows.push(json!({
                     "kind": kind, "m": m, "n": n, "k": k, "group": options.group, "route": route, "chosen": taken,
-                    "seconds_alone": alone, "share_of_limit_alone": share_alone, "seconds": seconds, "gb_per_s": bytes / seconds / 1e9, "tflop_per_s": ops / seconds / 1e12,
-                    "share_of_limit": share,
+                    "seconds_alone": alone, "share_of_limit_alone": share_alone, "seconds": seconds,
+                    "share_of_limit": share, "gb_per_s": bytes / seconds / 1e9, "tflop_per_s": ops / seconds / 1e12,
                 }));
             }
         }

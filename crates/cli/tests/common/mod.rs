@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use clap::Parser;
+use etwgpu_cli::host::Arguments;
 use etwgpu_cli::look::{Look, run};
+use etwgpu_cli::npy::Array;
+use etwgpu_cli::pte::Pte;
+use etwgpu_graph::Graph;
+use etwgpu_runtime::{Knobs, Session, analyse};
 use etwgpu_schema::FlatBufferBuilder;
 use etwgpu_schema::program as fb;
 
@@ -48,6 +53,37 @@ pub fn snapshot(name: &str, text: &str) {
 /// Name of the adapter that tests run on.
 pub fn adapter() -> String {
     etwgpu_testkit::open().info().name.clone()
+}
+
+/// The demo's decoder on the adapter that tests run on.
+pub struct Demo {
+    pub session: Session,
+    pub graph: Graph,
+    pub knobs: Knobs,
+}
+
+impl Demo {
+    /// Path of its program.
+    pub fn path() -> PathBuf {
+        repository().join("demo/adder.pte")
+    }
+
+    pub fn load() -> Self {
+        let pte = Pte::open(&Self::path()).unwrap();
+        let program = pte.program().unwrap();
+        let delegate = &program.methods[0].delegates[0];
+        let knobs = Knobs::resolve(&delegate.compile_specs, &[("adapter", &adapter())]);
+        let graph = analyse(delegate.processed, &knobs.passes()).unwrap().graph;
+        let session = Session::load(delegate.processed, &knobs, &mut &program).unwrap();
+        Self { session, graph, knobs }
+    }
+
+    /// A token at a position.
+    pub fn arguments(&self, token: i64, position: i64) -> Arguments {
+        let long =
+            |sizes: Vec<i32>, value: i64| Array { scalar_type: 4, sizes, bytes: value.to_le_bytes().into() };
+        Arguments::new(&self.graph, vec![long(vec![1, 1], token), long(vec![1], position)])
+    }
 }
 
 /// What the command prints, and its error.

@@ -75,8 +75,8 @@ fn main(ids: Ids) {
 
 // Two ways to share out the work: all query heads of a key head together, and each by itself.
 #for way WAYS
-// Query heads from `head` on, HEADS{way} of them, against the keys of a part: TURNS{way} turns of them at once. Writes the
-// output if the part is the whole context, else the part's sums.
+// Query heads from `head` on, HEADS{way} of them, against the keys of a part: TURNS{way} turns of them at once. Writes
+// the output if the part is the whole context, else the part's sums.
 fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: bool, ids: Ids) {
     let lane = ids.lid % LANES;
     let slot = ids.lid / LANES;

@@ -224,6 +224,9 @@ fn shapes(base: Layer<'static>) -> Vec<Layer<'static>> {
             layers.push(Layer { rows: &[1], bound: &[1], n: 5, k: 16416, group: 32, ..base });
             layers.push(Layer { rows: &[3], bound: &[3], n: 3, k: 8192, group: 128, ..base });
         }
+        Kind::DynamicQ8Q4(F32, _) => {
+            layers.push(Layer { rows: &[2], bound: &[2], n: 6, k: 8192, group: 64, ..base });
+        }
         Kind::Q4(..) | Kind::DynamicQ8Q4(..) => {}
     }
     layers

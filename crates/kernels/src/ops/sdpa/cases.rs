@@ -185,22 +185,22 @@ fn decode() -> Vec<Case> {
     cases
 }
 
-/// Around the longest contexts that a workgroup for each query head walks alone: 32 turns of keys, of which a small
+/// Around the longest contexts that a workgroup for each query head walks alone: 16 turns of keys, of which a small
 /// workgroup has half as many a turn as a large one. `routes` and a test in `attention.rs` hold both against these.
 fn alone_and_parts() -> Vec<Case> {
     let at = |base: Cached, positions: &[i64]| -> Vec<Case> {
         positions.iter().map(|&position| Cached { position, ..base }.appended(1, true)).collect()
     };
     let wide = Cached { heads: 6, width: 64, capacity: 520, ..BASE };
-    let mut cases = at(wide, &[254, 255, 256, 510, 511, 512]);
-    cases.extend(at(Cached { heads: 4, kv_heads: 1, cache: F16, ..wide }, &[255, 256, 511, 512]));
+    let mut cases = at(wide, &[126, 127, 128, 254, 255, 256, 511]);
+    cases.extend(at(Cached { heads: 4, kv_heads: 1, cache: F16, ..wide }, &[127, 128, 255, 256]));
     // Lanes without channels.
     let odd = Cached { width: 96, batch: 2, heads: 2, capacity: 260, ..BASE };
-    cases.extend(at(odd, &[126, 127, 128, 254, 255, 256]));
+    cases.extend(at(odd, &[62, 63, 64, 126, 127, 128]));
     // Sixteen heads a key head, where subgroups of eight and of 32 have room for them.
     let many = Cached { heads: 16, kv_heads: 1, ..BASE };
-    cases.extend(at(Cached { width: 16, capacity: 1100, ..many }, &[1023, 1024]));
-    cases.extend(at(Cached { width: 128, capacity: 140, ..many }, &[127, 128]));
+    cases.extend(at(Cached { width: 16, capacity: 300, ..many }, &[127, 128, 255, 256]));
+    cases.extend(at(Cached { width: 128, capacity: 140, ..many }, &[63, 64, 127, 128]));
     // One part of a tiny cache, for few query heads and for more than there are workgroups.
     cases.extend(at(Cached { capacity: 4, kv_heads: 4, ..BASE }, &[3]));
     cases.extend(at(Cached { capacity: 4, kv_heads: 1, ..BASE }, &[3]));
@@ -218,7 +218,7 @@ fn alone_and_parts() -> Vec<Case> {
     cases.extend(at(Cached { width: 16, heads: 6, kv_heads: 2, batch: 2, ..long }, &[1024, 2048]));
     // More small sums than fit in 16 KiB beside what lanes exchange without shuffles.
     cases.extend(at(Cached { width: 16, heads: 7, kv_heads: 1, ..BASE }, &[50]));
-    let seen = [255, 256].map(|position| Cached { seq: 1, position, ..wide });
+    let seen = [127, 128, 255, 256].map(|position| Cached { seq: 1, position, ..wide });
     cases.extend(seen.map(|filled| filled.custom(false, None, Arg::None)));
     cases
 }

@@ -38,7 +38,7 @@ const MOST_SCORES: u32 = 32;
 const AT_HAND: u32 = 8;
 
 /// Turns of so many keys take one workgroup a query head less time than several take that must be joined.
-const ALONE_TURNS: u32 = 4;
+const ALONE_TURNS: u32 = 2;
 
 /// The largest head dimension; a key's channels must fit in the workgroup's lanes.
 pub(super) const MAX_HEAD_DIM: u32 = 256;

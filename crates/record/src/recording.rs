@@ -18,7 +18,7 @@ impl BufferId {
 pub enum WeightLayout {
     /// As serialized.
     Raw,
-    /// A row-major matrix of 32-bit elements, stored column by column.
+    /// A row-major matrix, stored column by column.
     Transposed {
         /// Rows as serialized.
         rows: u32,

@@ -34,7 +34,12 @@ impl Resident {
             upload(graph, section, constant, bytes, source, |b| match key.layout {
                 WeightLayout::Raw => gpu.upload(buffer, b),
                 WeightLayout::Transposed { rows, cols } => {
-                    gpu.upload(buffer, &transposed(b, rows as usize, cols as usize, element as usize))
+                    let [rows, cols, element] = [rows as usize, cols as usize, element as usize];
+                    let matrix = b.get(..rows * cols * element).ok_or_else(|| {
+                        let message = format!("a matrix of {rows} by {cols} has {} bytes", b.len());
+                        EngineError::Validation(message)
+                    })?;
+                    gpu.upload(buffer, &transposed(matrix, rows, cols, element))
                 }
             })?;
         }

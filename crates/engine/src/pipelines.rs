@@ -36,6 +36,9 @@ impl Key {
     }
 }
 
+/// Threads that compile at once, at most: each takes memory of the driver's, and more are not faster.
+const COMPILERS: usize = 4;
+
 /// A pipeline that some thread compiles or has compiled.
 type Slot = Arc<OnceLock<Result<Arc<Pipeline>, EngineError>>>;
 
@@ -127,7 +130,8 @@ impl Gpu {
 
     /// Fills slots. Two callers may want the same one: the second waits for the first.
     fn compile_all(&self, missing: &[&(Key, Slot, &'static str)]) {
-        let workers = thread::available_parallelism().map_or(1, |n| n.get()).min(missing.len());
+        let workers =
+            thread::available_parallelism().map_or(1, |n| n.get()).min(COMPILERS).min(missing.len());
         if workers == 0 {
             return;
         }

@@ -1,5 +1,6 @@
 //! Weights and states: from the program's constants to resident buffers.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use etwgpu_engine::{Buffer, EngineError, Gpu};
@@ -26,7 +27,11 @@ impl Resident {
         source: &mut dyn WeightSource,
     ) -> Result<Self, Error> {
         let mut resident = Self { weights: weights(gpu, recording)?, states: HashMap::new() };
-        for (key, buffer) in &resident.weights {
+        // The largest first: while it is lent, its pages are this process's, and shaders that are compiled meanwhile have
+        // not taken much memory yet.
+        let mut order: Vec<(&WeightKey, &Buffer)> = resident.weights.iter().collect();
+        order.sort_by_key(|(_, buffer)| Reverse(buffer.size()));
+        for (key, buffer) in order {
             let constant = ConstantId(key.constant);
             let (bytes, element) = constant_bytes(graph, constant);
             // Another tensor, which nobody reads, may have more of the constant.

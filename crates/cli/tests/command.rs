@@ -122,7 +122,19 @@ fn benchmarks_of_kernels_measure_what_was_asked() {
         assert_eq!(chosen.count(), 1, "one route is taken for {kind} at {m}: {text}");
     }
     assert!(
-        rows.iter().all(|r| r["seconds"].as_f64().unwrap() > 0.0 && r["share_of_limit"].is_f64()),
+        rows.iter().all(|r| ["seconds", "seconds_alone"].iter().all(|&s| r[s].as_f64().unwrap() > 0.0)
+            && r["share_of_limit"].is_f64()),
+        "{text}"
+    );
+
+    let gated =
+        ["--gated", "--shape", "1x64x128", "--kind", "4w,8da4w,f32", "--rotate", "1", "--repeats", "1"];
+    let (text, figures) = bench("linear", &gated);
+    let rows: Vec<_> =
+        figures["rows"].as_array().unwrap().iter().map(|r| (&r["kind"], &r["route"])).collect();
+    assert_eq!(
+        rows,
+        [(&"4w".into(), &"fuse.swiglu".into()), (&"8da4w".into(), &"fuse.swiglu".into())],
         "{text}"
     );
 

@@ -69,7 +69,7 @@ fn chain(count: u32) -> Graph {
     let mut x = b.input(DType::F32, &[64]);
     for _ in 0..count {
         let out = b.tensor(DType::F32, &[64]);
-        b.node("aten.neg.default", &[x], out);
+        b.node("aten.neg.default", &[x], &[out]);
         x = out;
     }
     b.graph.outputs = vec![x];
@@ -82,7 +82,7 @@ fn siblings(count: u32) -> Graph {
     let x = b.input(DType::F32, &[64]);
     for _ in 0..count {
         let out = b.tensor(DType::F32, &[64]);
-        b.node("aten.neg.default", &[x], out);
+        b.node("aten.neg.default", &[x], &[out]);
         b.graph.outputs = vec![out];
     }
     b.graph

@@ -1,22 +1,26 @@
 //! Linear layers by kind, size and route.
 
+mod layer;
+
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use etwgpu_engine::{Gpu, Timing};
-use etwgpu_graph::{DType, Graph, Value};
 use etwgpu_kernels::ops::linear::ROUTES;
 use etwgpu_kernels::{LowerOptions, Lowered};
 use etwgpu_runtime::{Knobs, gpu};
 use serde_json::json;
 
-use super::probe::{Builder, Probe, plan};
+use self::layer::{Kind, Layer, Shape};
+use super::probe::{Probe, plan};
 use super::{Output, median};
 use crate::profile::{Given, Limits};
+
+/// What gate and up of one launch count as.
+const GATED: &str = "fuse.swiglu";
 
 /// How long a route runs before it is timed.
 const WARM_UP: Duration = Duration::from_millis(50);
@@ -34,6 +38,10 @@ pub struct Options {
     /// Kinds of weights and activations.
     #[arg(long = "kind", value_delimiter = ',', default_value = "4w,8da4w,f32")]
     kinds: Vec<Kind>,
+    /// Measure gate and up of a feed-forward, half of the output channels each, in one launch with the normalisation before
+    /// and SiLU and product behind them; 4-bit kinds only.
+    #[arg(long)]
+    gated: bool,
     /// Elements that share a scale.
     #[arg(long, default_value_t = 32)]
     group: u32,
@@ -47,40 +55,6 @@ pub struct Options {
     limits: Given,
     #[command(flatten)]
     output: Output,
-}
-
-/// Weights and activations of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// 4-bit weights.
-    #[value(name = "4w")]
-    Q4,
-    /// 4-bit weights, activations quantised to 8 bits.
-    #[value(name = "8da4w")]
-    DynamicQ8Q4,
-    /// Floats.
-    #[value(name = "f32")]
-    Float,
-}
-
-/// Rows, output channels, input channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    m: u32,
-    n: u32,
-    k: u32,
-}
-
-impl FromStr for Shape {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let sizes: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
-        match sizes.as_deref() {
-            Ok(&[m, n, k]) if m > 0 && n > 0 && k > 0 => Ok(Self { m, n, k }),
-            _ => Err(format!("`{text}` is no MxNxK")),
-        }
-    }
 }
 
 /// Head, gate and up of a 1B decoder, and its gate alone from decode to prefill.
@@ -102,8 +76,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     for &shape in &shapes {
         for &kind in &options.kinds {
-            for route in ROUTES.iter().map(|route| route.name) {
-                let layer = Layer { kind, shape, group: options.group };
+            let layer = Layer { kind, shape, group: options.group, gated: options.gated };
+            for route in routes(options.gated) {
                 let Some(Times { alone, seconds, taken }) = layer.measure(&gpu, route, options)? else {
                     continue;
                 };
@@ -139,6 +113,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
     options.output.write("linear", json!({"limits": limits, "rows": rows}))
 }
 
+fn routes(gated: bool) -> Vec<&'static str> {
+    if gated { vec![GATED] } else { ROUTES.iter().map(|route| route.name).collect() }
+}
+
 /// What a layer takes on a route, in seconds.
 struct Times {
     /// In a timed pass of its own.
@@ -149,17 +127,12 @@ struct Times {
     taken: bool,
 }
 
-/// One layer.
-struct Layer {
-    kind: Kind,
-    shape: Shape,
-    group: u32,
-}
-
 impl Layer {
     /// What a layer takes on a route; none when it does not fit.
     fn measure(&self, gpu: &Arc<Gpu>, route: &str, options: &Options) -> Result<Option<Times>> {
-        let graph = self.graph(self.copies(options.rotate << 20));
+        let copies = self.copies(options.rotate << 20);
+        let graph = self.graph(copies);
+        let nodes = graph.nodes.len();
         let asked = LowerOptions { prefer: vec![route.into()], ..LowerOptions::default() };
         if !took(&plan(gpu, &graph, &asked)?, route) {
             return Ok(None);
@@ -174,73 +147,16 @@ impl Layer {
         // A device that was idle has to speed up first.
         let started = Instant::now();
         while started.elapsed() < WARM_UP {
-            probe.seconds_of_nodes(graph.nodes.len())?;
+            probe.seconds_of_layers(copies, nodes)?;
         }
         let (mut alone, mut shares) = (Vec::new(), Vec::new());
         let started = Instant::now();
         while shares.is_empty() || (shares.len() < options.repeats && started.elapsed() < ENOUGH) {
-            alone.extend(probe.seconds_of_nodes(graph.nodes.len())?);
-            shares.push(probe.seconds_of_pass()? / graph.nodes.len() as f64);
+            alone.extend(probe.seconds_of_layers(copies, nodes)?);
+            shares.push(probe.seconds_of_pass()? / copies as f64);
         }
         let taken = took(&plan(gpu, &graph, &LowerOptions::default())?, route);
         Ok(Some(Times { alone: median(&mut alone), seconds: median(&mut shares), taken }))
-    }
-
-    /// Layers whose weights take `bytes` together, within 4 GiB of everything and, once arithmetic takes longer than
-    /// reading, some tera-operations.
-    fn copies(&self, bytes: u64) -> u64 {
-        let for_bytes = (bytes / self.weight_bytes().max(1)).clamp(2, 64);
-        let for_ops = (1e12 / self.ops()).max(2.0) as u64;
-        for_bytes.min(for_ops).min(((4u64 << 30) / self.bytes()).max(1))
-    }
-
-    /// Layers of the same sizes, each with tensors of its own.
-    fn graph(&self, copies: u64) -> Graph {
-        let Shape { m, n, k } = self.shape;
-        let groups = k.div_ceil(self.group);
-        let mut b = Builder::default();
-        let none = b.graph.add_value(Value::None);
-        let group = b.graph.add_value(Value::Int(self.group.into()));
-        for _ in 0..copies {
-            let x = b.input(DType::F32, &[m, k]);
-            let out = b.tensor(DType::F32, &[m, n]);
-            if self.kind == Kind::Float {
-                let weight = b.weight(DType::F32, &[n, k]);
-                b.node("aten.linear.default", &[x, weight, none], out);
-                continue;
-            }
-            let weight = b.weight(DType::U8, &[n, k.next_multiple_of(8) / 2]);
-            let scales = b.weight(DType::F32, &[groups, n.next_multiple_of(4)]);
-            if self.kind == Kind::Q4 {
-                b.node("et_vk.linear_q4gsw.default", &[x, weight, scales, group, none], out);
-                continue;
-            }
-            let (scale, zero) = (b.input(DType::F32, &[m]), b.input(DType::I8, &[m]));
-            let sums = b.weight(DType::I32, &[groups, n.next_multiple_of(8)]);
-            let args = [x, scale, zero, weight, sums, scales, group, none];
-            b.node("et_vk.linear_dq8ca_q4gsw.default", &args, out);
-        }
-        b.graph
-    }
-
-    fn weight_bytes(&self) -> u64 {
-        let Shape { n, k, .. } = self.shape;
-        let (n, k) = (u64::from(n), u64::from(k));
-        match self.kind {
-            Kind::Float => n * k * 4,
-            Kind::Q4 | Kind::DynamicQ8Q4 => n * k / 2 + n * k.div_ceil(self.group.into()) * 4,
-        }
-    }
-
-    /// Bytes that any kernel has to move: weights, their scales, activations, results.
-    fn bytes(&self) -> u64 {
-        let Shape { m, n, k } = self.shape;
-        self.weight_bytes() + u64::from(m) * (u64::from(n) + u64::from(k)) * 4
-    }
-
-    fn ops(&self) -> f64 {
-        let Shape { m, n, k } = self.shape;
-        2.0 * f64::from(m) * f64::from(n) * f64::from(k)
     }
 }
 
@@ -250,17 +166,18 @@ fn took(lowered: &Lowered, route: &str) -> bool {
 }
 
 impl Probe {
-    /// Seconds of each node: from timestamps, or the wall clock's share where there are none.
-    fn seconds_of_nodes(&mut self, nodes: usize) -> Result<Vec<f64>> {
-        let mut times: BTreeMap<u32, f64> = BTreeMap::new();
+    /// Seconds of each layer: from timestamps, or the wall clock's share where there are none.
+    fn seconds_of_layers(&mut self, layers: u64, nodes: usize) -> Result<Vec<f64>> {
+        let mut times: BTreeMap<u64, f64> = BTreeMap::new();
         for span in self.spans(Timing::Launches)? {
             let node = self.lowered.recording.dispatches[span.dispatch].node;
-            *times.entry(node).or_default() += span.duration() * 1e-9;
+            let layer = u64::from(node) * layers / nodes as u64;
+            *times.entry(layer).or_default() += span.duration() * 1e-9;
         }
         if times.is_empty() {
             let started = Instant::now();
             self.run()?;
-            return Ok(vec![started.elapsed().as_secs_f64() / nodes as f64]);
+            return Ok(vec![started.elapsed().as_secs_f64() / layers as f64]);
         }
         Ok(times.into_values().collect())
     }

@@ -42,8 +42,13 @@ impl Builder {
         self.graph.add_value(Value::Tensor(tensor))
     }
 
-    pub(super) fn node(&mut self, op: &str, args: &[ValueId], out: ValueId) {
-        let node = Node { op: op.into(), handles: Vec::new(), args: args.to_vec(), outs: vec![out] };
+    /// Anything but a tensor.
+    pub(super) fn argument(&mut self, value: Value) -> ValueId {
+        self.graph.add_value(value)
+    }
+
+    pub(super) fn node(&mut self, op: &str, args: &[ValueId], outs: &[ValueId]) {
+        let node = Node { op: op.into(), handles: Vec::new(), args: args.to_vec(), outs: outs.to_vec() };
         self.graph.nodes.push(node);
     }
 }

@@ -151,6 +151,8 @@ fn benchmarks_of_decoders_keep_to_what_the_program_takes() {
     assert!(text.contains("prefill 500: skipped, the program takes 1 to 127 tokens at once"), "{text}");
     assert!(text.contains("decode at 1000: skipped"), "{text}");
     assert_eq!(figures["prefill"].as_array().unwrap().len(), 1);
+    let limits = ["prefill", "decode"].map(|kind| figures[kind][0]["limit_tok_per_s"].as_f64().unwrap());
+    assert!(limits.iter().all(|limit| limit.is_finite() && *limit > 0.0), "{text}");
     assert_eq!(
         (figures["decode"].as_array().unwrap().len(), &figures["decode"][0]["submits"]),
         (1, &1.into())
@@ -163,4 +165,6 @@ fn benchmarks_of_decoders_keep_to_what_the_program_takes() {
         ["none", "written", "read"]
     );
     assert!(rows.iter().all(|r| r["processes"][0]["load_s"].as_f64().unwrap() > 0.0), "{text}");
+    let limit = figures["limit_s"].as_f64().unwrap();
+    assert!(limit > 0.0 && limit < 1.0, "{text}");
 }

@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use etwgpu_engine::thread_cpu_time;
+use etwgpu_engine::{Timing, thread_cpu_time};
 use etwgpu_graph::Graph;
-use etwgpu_runtime::{Knobs, Model, RunStats, Session, analyse};
+use etwgpu_record::Dispatch;
+use etwgpu_runtime::{Knobs, Model, RunStats, Session, analyse, gpu};
 use serde_json::{Value, json};
 
 use super::{Output, median};
 use crate::host::Arguments;
 use crate::npy::Array;
-use crate::profile::{Kernels, lines};
+use crate::profile::{Given, Kernels, Limits, lines};
 use crate::pte::Pte;
 
 /// Sweeps behind the times of kernels, at most.
@@ -37,26 +38,38 @@ pub struct Options {
     #[arg(long)]
     profile: bool,
     #[command(flatten)]
+    limits: Given,
+    #[command(flatten)]
     output: Output,
 }
 
 /// Measures a decoder whose inputs are tokens `[1, S]` and a position `[1]`.
 pub(super) fn run(options: &Options) -> Result<()> {
     let (mut decoder, load) = Decoder::load(&options.model)?;
+    let gpu = gpu(&Knobs::default())?;
+    let limits = Limits::of(&gpu, &options.limits)?;
     println!("load {load:.3} s");
+    println!("{:<16} {:>9} {:>11} {:>9} {:>8}", "", "tok/s", "us", "limit", "of it");
     let mut prefill = Vec::new();
     for &length in &options.prefill {
-        if let Some(figures) = decoder.prefill(length, options.profile)? {
+        if let Some(figures) = decoder.prefill(length, &limits, options.profile)? {
             prefill.push(figures);
         }
     }
     let mut decode = Vec::new();
     for &context in &options.context {
-        if let Some(figures) = decoder.decode(context, options.steps, options.profile)? {
+        if let Some(figures) = decoder.decode(context, options.steps, &limits, options.profile)? {
             decode.push(figures);
         }
     }
-    options.output.write("llm", json!({"load_s": load, "prefill": prefill, "decode": decode}))
+    options
+        .output
+        .write("llm", json!({"limits": limits, "load_s": load, "prefill": prefill, "decode": decode}))
+}
+
+/// Tokens per second, and how many there could be.
+fn row(name: &str, rate: f64, seconds: f64, limit: f64) -> String {
+    format!("{name:<16} {rate:>9.0} {:>11.1} {limit:>9.0} {:>6.1} %", seconds * 1e6, 100.0 * rate / limit)
 }
 
 /// A decoder under measurement.
@@ -107,7 +120,7 @@ impl Decoder {
     }
 
     /// Tokens per second of a prompt; none when the program does not take it at once.
-    fn prefill(&mut self, length: i32, profile: bool) -> Result<Option<Value>> {
+    fn prefill(&mut self, length: i32, limits: &Limits, profile: bool) -> Result<Option<Value>> {
         if length < 1 || length > self.bound {
             println!("prefill {length}: skipped, the program takes 1 to {} tokens at once", self.bound);
             return Ok(None);
@@ -115,16 +128,26 @@ impl Decoder {
         let mut times: Vec<f64> = (0..4).map(|_| Ok(self.step(0, length)?.total)).collect::<Result<_>>()?;
         let first = times.remove(0);
         let median = median(&mut times);
-        let rate = f64::from(length) / median;
-        println!("prefill {length}: {rate:.0} tok/s, {:.2} ms (first {:.2} ms)", median * 1e3, first * 1e3);
+        let (rate, limit) =
+            (f64::from(length) / median, f64::from(length) / self.least_seconds(0, length, limits)?);
+        let name = format!("prefill {length}");
+        println!("{}  first {:.2} ms", row(&name, rate, median, limit), first * 1e3);
         if profile {
             self.print_profile(0, length)?;
         }
-        Ok(Some(json!({"tokens": length, "tok_per_s": rate, "median_s": median, "first_s": first})))
+        Ok(Some(json!({
+            "tokens": length, "tok_per_s": rate, "median_s": median, "first_s": first, "limit_tok_per_s": limit,
+        })))
     }
 
     /// Tokens per second of single tokens after `context` others; none when the program refuses such positions.
-    fn decode(&mut self, context: i32, steps: usize, profile: bool) -> Result<Option<Value>> {
+    fn decode(
+        &mut self,
+        context: i32,
+        steps: usize,
+        limits: &Limits,
+        profile: bool,
+    ) -> Result<Option<Value>> {
         if let Err(error) = self.step(context + steps as i32, 1) {
             println!("decode at {context}: skipped, {error}");
             return Ok(None);
@@ -136,11 +159,11 @@ impl Decoder {
         let [median, before, busy, ahead] =
             [times, all(|s| s.before), all(|s| s.busy), all(|s| s.ahead)].map(|mut all| median(&mut all));
         let stats = steps.last().map(|s| s.stats).unwrap_or_default();
+        let limit = 1.0 / self.least_seconds(context, 1, limits)?;
         println!(
-            "decode at {context}: {:.0} tok/s (median {:.1} us, mean {:.1} us, {:.1} us before submission, \
-             {:.1} us of CPU on the calling thread, {:.1} us meanwhile; {} launches, {} uploads, {} submits)",
-            1.0 / median,
-            median * 1e6,
+            "{}  mean {:.1} us, {:.1} us before submission, {:.1} us of CPU on the calling thread, {:.1} us meanwhile; \
+             {} launches, {} uploads, {} submits",
+            row(&format!("decode at {context}"), 1.0 / median, median, limit),
             mean * 1e6,
             before * 1e6,
             busy * 1e6,
@@ -154,7 +177,7 @@ impl Decoder {
         }
         Ok(Some(json!({
             "context": context, "tok_per_s": 1.0 / median, "median_s": median, "mean_s": mean, "host_s": before, "busy_s": busy,
-            "ahead_s": ahead, "dispatches": stats.dispatches, "uploads": stats.uploads, "submits": stats.submits,
+            "ahead_s": ahead, "limit_tok_per_s": limit, "dispatches": stats.dispatches, "uploads": stats.uploads, "submits": stats.submits,
         })))
     }
 
@@ -168,6 +191,12 @@ impl Decoder {
         Arguments::new(&self.graph, inputs)
     }
 
+    /// Bytes of weights and states on the device.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        let memory = self.session.memory();
+        memory.weights + memory.states
+    }
+
     /// One run.
     pub(super) fn step(&mut self, position: i32, length: i32) -> Result<Step> {
         let mut arguments = self.arguments(position, length);
@@ -177,6 +206,15 @@ impl Decoder {
         let total = started.elapsed();
         let before = (total - stats.wait).as_secs_f64();
         Ok(Step { total: total.as_secs_f64(), before, busy, ahead: stats.ahead.as_secs_f64(), stats })
+    }
+
+    /// The least time in which the device can do a run's work, launch by launch.
+    fn least_seconds(&mut self, position: i32, length: i32, limits: &Limits) -> Result<f64> {
+        let profile = self.session.profile(&mut self.arguments(position, length), Timing::Off)?;
+        let least = |dispatch: &Dispatch| {
+            limits.least_us(dispatch.bytes, dispatch.ops, dispatch.shader.enables("wgpu_cooperative_matrix"))
+        };
+        Ok(profile.lowered.recording.dispatches.iter().map(least).sum::<f64>() * 1e-6)
     }
 
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {

@@ -92,8 +92,30 @@ pub(super) fn run(options: &Options) -> Result<()> {
         rows.push(json!({"cache": name, "processes": all}));
     }
     let _ = fs::remove_dir_all(&folder);
+    let (bytes, rate) = (Decoder::load(&options.model)?.0.resident_bytes(), upload_rate()?);
+    let limit = bytes as f64 / rate;
+    println!(
+        "limit of a load: {limit:.3} s, {:.1} MB of weights and states at {:.1} GB/s, as memory goes to the device",
+        bytes as f64 / 1e6,
+        rate / 1e9
+    );
     println!("drivers may keep compiled shaders of their own; NVIDIA's does unless __GL_SHADER_DISK_CACHE=0");
-    options.output.write("load", json!({"model": options.model, "prompt": options.prompt, "rows": rows}))
+    options.output.write("load", json!({
+        "model": options.model, "prompt": options.prompt, "rows": rows, "limit_s": limit, "upload_bytes_per_s": rate,
+    }))
+}
+
+/// Bytes per second from the host's memory to the device's, at best of some tries.
+fn upload_rate() -> Result<f64> {
+    let gpu = etwgpu_runtime::gpu(&Knobs::default())?;
+    let bytes = vec![1; 128 << 20];
+    let buffer = gpu.create_buffer("upload", bytes.len() as u64)?;
+    let once = || -> Result<f64> {
+        let started = Instant::now();
+        gpu.upload(&buffer, &bytes)?;
+        Ok(bytes.len() as f64 / started.elapsed().as_secs_f64())
+    };
+    (0..4).map(|_| once()).try_fold(0.0, |best: f64, rate| Ok(best.max(rate?)))
 }
 
 /// Measures in another process.

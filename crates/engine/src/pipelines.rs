@@ -36,7 +36,7 @@ impl Key {
     }
 }
 
-/// Threads that compile at once, at most: each takes memory of the driver's, and more are not faster.
+/// Threads that compile at once, at most: each takes memory of the driver's, and NVIDIA's is not faster with more.
 const COMPILERS: usize = 4;
 
 /// A pipeline that some thread compiles or has compiled.

@@ -85,8 +85,7 @@ impl Resident {
     }
 }
 
-/// Storage for every weight that a recording names, in the order of their constants: neighbours in the program then are
-/// in few buffers, and pages of the mapped file are read in order.
+/// Storage for every weight that a recording names, in few buffers, in the order of their constants.
 fn weights(gpu: &Gpu, recording: &Recording) -> Result<BTreeMap<WeightKey, Buffer>, EngineError> {
     let named = recording.buffers.iter().filter_map(|desc| match *desc {
         BufferDesc::Weight { key, size } => Some((key, size)),

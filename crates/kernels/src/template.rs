@@ -20,6 +20,8 @@ const MODULES: &[(&str, &str)] = &[
     ("gemv_float", include_str!("../wgsl/gemv_float.wgsl")),
     ("gemv_packed", include_str!("../wgsl/gemv_packed.wgsl")),
     ("grid", include_str!("../wgsl/grid.wgsl")),
+    #[cfg(feature = "sdpa-fd")]
+    ("join_parts", include_str!("../wgsl/join_parts.wgsl")),
     ("operands", include_str!("../wgsl/operands.wgsl")),
     ("packed", include_str!("../wgsl/packed.wgsl")),
     ("products", include_str!("../wgsl/products.wgsl")),

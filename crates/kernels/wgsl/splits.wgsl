@@ -4,6 +4,5 @@ fn split_count() -> u32 {
 }
 
 fn split_length() -> u32 {
-    let count = split_count();
-    return (context() + count - 1u) / count;
+    return max(MIN_SPLIT, (context() + MAX_SPLITS - 1u) / MAX_SPLITS);
 }

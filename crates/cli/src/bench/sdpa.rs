@@ -49,8 +49,9 @@ pub struct Options {
     /// Routes, by parts of their names; all without.
     #[arg(long, value_delimiter = ',')]
     arm: Vec<String>,
-    /// MiB that the caches of a decoding chain take together at least; a chain has 2 to 256 attentions.
-    #[arg(long, default_value_t = 256)]
+    /// MiB that the caches of a decoding chain take together at least; a chain has 2 to 256 attentions, which share what
+    /// beginning and ending a pass takes.
+    #[arg(long, default_value_t = 1024)]
     rotate: u64,
     /// Attentions of a prefill chain.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]

@@ -124,10 +124,10 @@ impl Layout {
     }
 
     /// Whether the last workgroup of each head can join the parts: it saves a launch and a wait.
-    fn merges(&self, caps: &Caps) -> bool {
-        caps.coherent
-            && caps.max_storage_buffers >= 7
-            && self.memory + self.share.wg * 24 <= caps.max_workgroup_memory
+    fn merges(&self, problem: &Problem, caps: &Caps) -> bool {
+        // Sums of a part for each invocation, and the parts' weights.
+        let joining = 16 * self.share.wg + problem.group() * (8 * self.max_splits(problem) + 4);
+        caps.coherent && caps.max_storage_buffers >= 7 && self.memory + joining <= caps.max_workgroup_memory
     }
 
     /// Longest context that a workgroup for each query head walks alone; none where workgroups are too few.
@@ -174,7 +174,7 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
     let sums = sums.touching(used * u64::from(problem.head_dim) * 4);
     let states = lower.scratch(parts * 8).touching(used * 8);
-    let merges = layout.merges(lower.caps());
+    let merges = layout.merges(problem, lower.caps());
     record_splits(lower, problem, &layout, vec![sums, states], merges)?;
     if merges { Ok(()) } else { record_merge(lower, problem, &layout, sums, states) }
 }
@@ -196,6 +196,7 @@ fn record_splits(
         .set("JOIN_STEPS", layout.joined.ilog2())
         .set("KV_HEADS", problem.kv_heads)
         .set("WAYS", 1 + u32::from(alone.is_some()))
+        .flag("SPARE_LANES", layout.lanes > problem.head_dim / 4)
         .flag("SUBGROUPS", layout.shuffles)
         .flag("MERGES", merges);
     let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };

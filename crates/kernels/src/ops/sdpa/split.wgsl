@@ -81,10 +81,14 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     let lane = ids.lid % LANES;
     let slot = ids.lid / LANES;
     let channel = min(lane, QUADS - 1u);
-    let used = select(0.0, 1.0, lane < QUADS);
     let first_head = kv_head * GROUP + head;
+    // Scores are scaled, not queries: keys are asked for before queries are here.
 #for g HEADS{way}
-    let query{g} = vec4<f32>(q[q_at(b, 0u, first_head + {g}u) + channel]) * (p.scale * used);
+#ifdef SPARE_LANES
+    let query{g} = select(vec4(0.0), vec4<f32>(q[q_at(b, 0u, first_head + {g}u) + channel]), lane < QUADS);
+#else
+    let query{g} = vec4<f32>(q[q_at(b, 0u, first_head + {g}u) + channel]);
+#endif
     var sum{g} = vec4(0.0);
 #end
     let first = split * length;
@@ -104,7 +108,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     var total{g} = 0.0;
 #end
 #endif
-    // The trip count is the same for all invocations, as the barriers of lane_sum ask.
+    // The trip count is the same for all invocations, as the barriers ask.
     let steps = (length + KEYS - 1u) / KEYS;
     for (var i = 0u; i < steps; i += TURNS{way}) {
 #for j TURNS{way}
@@ -114,6 +118,9 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
         let v{j} = vec4<f32>(values[at{j}]);
 #end
 #ifdef SUBGROUPS
+        // All of these loads are under way before the first is used. A compiler that saves registers, so that more
+        // workgroups fit a core, would ask for keys between the products otherwise.
+        workgroupBarrier();
         var part: array<f32, SCORES{way}>;
 #for g HEADS{way}
 #for j TURNS{way}
@@ -139,7 +146,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
         var next = highest;
 #for m MINE{way}
         let seen{m} = first + (i + my_turn + {m}u) * KEYS + slot < end;
-        let score{m} = select(HIDDEN, part[{m}u], seen{m});
+        let score{m} = select(HIDDEN, part[{m}u] * p.scale, seen{m});
         next = max(next, score{m});
 #end
 #for t TURN_STEPS{way}
@@ -171,7 +178,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
         {
             var next = highest{g};
 #for j TURNS{way}
-            let score{j} = select(HIDDEN, lane_sum(dot(query{g}, k{j}), ids.lid), c{j} < end);
+            let score{j} = select(HIDDEN, lane_sum(dot(query{g}, k{j}), ids.lid) * p.scale, c{j} < end);
             next = max(next, score{j});
 #end
             let kept = exp(highest{g} - next);

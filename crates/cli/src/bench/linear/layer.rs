@@ -78,14 +78,13 @@ impl Layer {
     }
 
     /// Scales and zero points that come from outside, for the kind that has them.
-    fn given(&self, b: &mut Builder) -> [ValueId; 2] {
-        match self.kind {
-            Kind::DynamicQ8Q4 => [DType::F32, DType::I8].map(|dtype| b.input(dtype, &[self.shape.m])),
-            Kind::Q4 | Kind::Float => [ValueId(0); 2],
-        }
+    fn given(&self, b: &mut Builder) -> Option<[ValueId; 2]> {
+        (self.kind == Kind::DynamicQ8Q4)
+            .then(|| [DType::F32, DType::I8].map(|dtype| b.input(dtype, &[self.shape.m])))
     }
 
-    fn add(&self, b: &mut Builder, x: ValueId, n: u32, [scale, zero]: [ValueId; 2]) -> ValueId {
+    /// Adds a layer of `n` channels; 8-bit activations have scales and zero points.
+    fn add(&self, b: &mut Builder, x: ValueId, n: u32, qparams: Option<[ValueId; 2]>) -> ValueId {
         let Shape { m, k, .. } = self.shape;
         let groups = k.div_ceil(self.group);
         let (none, group) = (b.argument(Value::None), b.argument(Value::Int(self.group.into())));
@@ -97,10 +96,10 @@ impl Layer {
         }
         let weight = b.weight(DType::U8, &[n, k.next_multiple_of(8) / 2]);
         let scales = b.weight(DType::F32, &[groups, n.next_multiple_of(4)]);
-        if self.kind == Kind::Q4 {
+        let Some([scale, zero]) = qparams else {
             b.node("et_vk.linear_q4gsw.default", &[x, weight, scales, group, none], &[out]);
             return out;
-        }
+        };
         let sums = b.weight(DType::I32, &[groups, n.next_multiple_of(8)]);
         let args = [x, scale, zero, weight, sums, scales, group, none];
         b.node("et_vk.linear_dq8ca_q4gsw.default", &args, &[out]);
@@ -121,16 +120,16 @@ impl Layer {
     }
 
     /// Scales and zero points of each row, for the kind that has them.
-    fn quantised(&self, b: &mut Builder, x: ValueId) -> [ValueId; 2] {
+    fn quantised(&self, b: &mut Builder, x: ValueId) -> Option<[ValueId; 2]> {
         if self.kind != Kind::DynamicQ8Q4 {
-            return [ValueId(0); 2];
+            return None;
         }
         let outs = [DType::F32, DType::I8].map(|dtype| b.tensor(dtype, &[self.shape.m, 1]));
         let block = b.argument(Value::IntList(vec![1, self.shape.k.into()]));
         let [none, least, most] =
             [Value::None, Value::Int(-128), Value::Int(127)].map(|value| b.argument(value));
         b.node("torchao.choose_qparams_affine.default", &[x, none, block, none, least, most], &outs);
-        outs
+        Some(outs)
     }
 
     fn weight_bytes(&self) -> u64 {

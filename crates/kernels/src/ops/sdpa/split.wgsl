@@ -114,13 +114,19 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #for j TURNS{way}
         let c{j} = first + (i + {j}u) * KEYS + slot;
         let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
-        let k{j} = vec4<f32>(keys[at{j}]);
-        let v{j} = vec4<f32>(values[at{j}]);
+        let stored_k{j} = keys[at{j}];
+        let stored_v{j} = values[at{j}];
 #end
 #ifdef SUBGROUPS
         // All of these loads are under way before the first is used. A compiler that saves registers, so that more
         // workgroups fit a core, would ask for keys between the products otherwise.
         workgroupBarrier();
+#endif
+#for j TURNS{way}
+        let k{j} = vec4<f32>(stored_k{j});
+        let v{j} = vec4<f32>(stored_v{j});
+#end
+#ifdef SUBGROUPS
         var part: array<f32, SCORES{way}>;
 #for g HEADS{way}
 #for j TURNS{way}

@@ -93,14 +93,10 @@ fn counting(launches: usize) -> Recording {
     let dispatch = Dispatch {
         shader: Shader { label: "count", source: source.into() },
         bindings: vec![Binding { buffer, offset: 0, size: 16, touched: 4, access: Access::ReadWrite }],
-        params: vec![],
-        live_params: vec![],
         grid: [1, 1, 1],
-        node: 0,
-        sources: vec![],
-        route: None,
         bytes: 4,
         ops: 1,
+        ..Dispatch::default()
     };
     recording.dispatches = vec![dispatch; launches];
     recording.outputs.push(OutputCopy { output: 0, buffer, size: 4 });

@@ -33,13 +33,11 @@ fn chain(launches: u32) -> Recording {
             shader: Shader { label: "add", source: source.into() },
             bindings: vec![bind(last, Access::Read), bind(next, Access::ReadWrite)],
             params: vec![1],
-            live_params: vec![],
             grid: [WORDS, 1, 1],
             node,
-            sources: vec![],
-            route: None,
             bytes: 2 * size,
             ops: WORDS.into(),
+            ..Dispatch::default()
         });
         last = next;
     }

@@ -38,14 +38,8 @@ fn sums(bound: [u64; 2]) -> Recording {
             bind(weights[1], bound[1], Access::Read),
             bind(out, 16, Access::ReadWrite),
         ],
-        params: vec![],
-        live_params: vec![],
         grid: [1, 1, 1],
-        node: 0,
-        sources: vec![],
-        route: None,
-        bytes: 0,
-        ops: 0,
+        ..Dispatch::default()
     });
     recording.outputs.push(OutputCopy { output: 0, buffer: out, size: 12 });
     recording.outputs.push(OutputCopy { output: 1, buffer: weights[2], size: 16 });

@@ -48,14 +48,8 @@ fn recording() -> impl Strategy<Value = Recording> {
                 recording.dispatches.push(Dispatch {
                     shader: Shader { label: "copy", source: "".into() },
                     bindings: vec![bind(from, Access::Read), bind(to, Access::ReadWrite)],
-                    params: vec![],
-                    live_params: vec![],
                     grid: [u32::from(runs), 1, 1],
-                    node: 0,
-                    sources: vec![],
-                    route: None,
-                    bytes: 0,
-                    ops: 0,
+                    ..Dispatch::default()
                 });
             }
             for (output, buffer) in (0..).zip(outputs) {

@@ -117,7 +117,7 @@ impl Binding {
 }
 
 /// A complete WGSL module. Equal modules with equal bindings share a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Shader {
     /// Name shown in profiles, GPU captures and messages.
     pub label: &'static str,
@@ -144,7 +144,7 @@ impl Shader {
 }
 
 /// One kernel launch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dispatch {
     /// What runs.
     pub shader: Shader,

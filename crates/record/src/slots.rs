@@ -91,14 +91,8 @@ mod tests {
             recording.dispatches.push(Dispatch {
                 shader: Shader { label: "copy", source: "".into() },
                 bindings: vec![bind(pair[0], Access::Read), bind(pair[1], Access::ReadWrite)],
-                params: vec![],
-                live_params: vec![],
                 grid: [1, 1, 1],
-                node: 0,
-                sources: vec![],
-                route: None,
-                bytes: 0,
-                ops: 0,
+                ..Dispatch::default()
             });
         }
         recording.outputs.push(OutputCopy { output: 0, buffer: *ids.last().unwrap(), size: 4 });

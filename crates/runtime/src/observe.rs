@@ -174,15 +174,12 @@ mod tests {
     fn dispatch(label: &'static str, sources: &[u32]) -> Dispatch {
         Dispatch {
             shader: Shader { label, source: "".into() },
-            bindings: vec![],
-            params: vec![],
-            live_params: vec![],
             grid: [1, 2, 1],
-            node: 0,
             sources: sources.to_vec(),
             route: Some("q4.gemv"),
             bytes: 2000,
             ops: 4000,
+            ..Dispatch::default()
         }
     }
 

@@ -88,13 +88,8 @@ fn probe(source: &str, inputs: &[u64], output: u64, params: Vec<u32>, groups: u3
         shader: Shader { label: "probe", source: source.into() },
         bindings,
         params,
-        live_params: Vec::new(),
         grid: [groups, 1, 1],
-        node: 0,
-        sources: Vec::new(),
-        route: None,
-        bytes: 0,
-        ops: 0,
+        ..Dispatch::default()
     });
     Probe { recording, work }
 }

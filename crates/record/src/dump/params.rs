@@ -106,13 +106,8 @@ mod tests {
                 shader,
                 bindings: Vec::new(),
                 params: words.to_vec(),
-                live_params: Vec::new(),
                 grid: [1, 1, 1],
-                node: 0,
-                sources: vec![],
-                route: None,
-                bytes: 0,
-                ops: 0,
+                ..Dispatch::default()
             })
         };
         let source = "struct Params {

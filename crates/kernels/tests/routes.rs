@@ -13,10 +13,17 @@ use etwgpu_record::{Caps, Precision, Subgroups};
 use etwgpu_testkit::{choices, compare, compare_rounded, lower, open, reached, reference, run, taken};
 
 /// Whether kernels round to halves what the reference does not: linear layers on cooperative matrices their operands,
-/// attention there probabilities where it may or caches are halves, and fusions of halves fewer results in between.
+/// attention there probabilities where it may or caches are halves, fusions of halves fewer results in between, and
+/// products of few rows their activations to 16 bits where they may.
 fn rounds(caps: &Caps, case: &Case, took: &[&str], dtype: DType) -> bool {
+    let fast = caps.precision == Precision::Fast;
     took.iter().any(|&route| match route {
-        "sdpa.flash_coop" => uses_half(case) || caps.precision == Precision::Fast,
+        "sdpa.flash_coop" => uses_half(case) || fast,
+        "linear.gemv" | "fuse.norm_linears" | "fuse.residual" | "fuse.swiglu" | "fuse.attention_front"
+            if fast =>
+        {
+            true
+        }
         _ => route.contains("coop") || (dtype == DType::F16 && route.contains("fuse.")),
     })
 }

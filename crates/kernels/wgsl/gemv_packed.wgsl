@@ -1,28 +1,34 @@
-// Activations of gemv.wgsl as integers, so that packed dot products of bytes do the work: exactly those of 8-bit
-// quantisation, or else 22 bits and a sign relative to the largest of 32 channels, which is single precision. An integer
-// is split into bytes, the top one signed, those below unsigned.
-#ifdef DYNAMIC_Q8
-const TOP = 8u;
-#else
+// Activations of gemv.wgsl as integers, so that packed dot products of bytes do the work. An integer is split into bytes,
+// the top one signed, those below unsigned:
+// - as quantised to 8 bits, exactly: less the zero point in two bytes, or with ONE_BYTE the codes themselves;
+// - else relative to the largest of 32 channels: 22 bits and a sign with THREE_BYTES, which is single precision, or 15.
+#ifdef THREE_BYTES
+const BITS = 22u;
 const TOP = 16u;
+#else
+const BITS = 15u;
+const TOP = 8u;
 #endif
 
 // A thread's 32 channels: bytes of the even and of the odd ones of each eight, as their nibbles lie in a word.
 #for i 4
+#ifndef ONE_BYTE
 var<private> low_even{i}: u32;
 var<private> low_odd{i}: u32;
-#ifndef DYNAMIC_Q8
+#endif
+#ifdef THREE_BYTES
 var<private> mid_even{i}: u32;
 var<private> mid_odd{i}: u32;
 #endif
 var<private> top_even{i}: u32;
 var<private> top_odd{i}: u32;
 #end
-// -8 times their sum, since nibbles hold value + 8.
+// -8 times their sum, since nibbles hold value + 8; of codes less the zero point.
 var<private> offset: i32;
 // What an integer of one stands for, in these channels and in the whole row.
 var<private> unit: f32;
 var<private> row_scale: f32;
+var<private> row_zero: i32;
 
 fn dot32(w: vec4<u32>, scale: f32) -> f32 {
     var low = 0u;
@@ -31,13 +37,22 @@ fn dot32(w: vec4<u32>, scale: f32) -> f32 {
 #for i 4
     let even{i} = w[{i}] & 0x0f0f0f0fu;
     let odd{i} = (w[{i}] >> 4u) & 0x0f0f0f0fu;
+#ifdef ONE_BYTE
+    // What the zero point is multiplied by, in four sums.
+    low += even{i} + odd{i};
+#else
     low += dot4U8Packed(even{i}, low_even{i}) + dot4U8Packed(odd{i}, low_odd{i});
-#ifndef DYNAMIC_Q8
+#endif
+#ifdef THREE_BYTES
     mid += dot4U8Packed(even{i}, mid_even{i}) + dot4U8Packed(odd{i}, mid_odd{i});
 #endif
     top += dot4I8Packed(even{i}, top_even{i}) + dot4I8Packed(odd{i}, top_odd{i});
 #end
+#ifdef ONE_BYTE
+    return scale * f32(offset + top - row_zero * i32(dot4U8Packed(low, 0x01010101u)));
+#else
     return scale * unit * f32(offset + i32(low + (mid << 8u)) + (top << TOP));
+#endif
 }
 
 // What the subgroups found in the row: their part of what a normalisation takes the root of, smallest and largest
@@ -69,17 +84,26 @@ fn packed(q: vec4<i32>, ids: Ids) -> vec4<u32> {
     let low = (below.x & 0xffffu) | (below.y << 16u);
     let high = (below.x >> 16u) | (below.y & 0xffff0000u);
     let sum = bitcast<u32>(q.x + q.y + q.z + q.w);
-#ifdef DYNAMIC_Q8
-    return vec4(low, 0u, high, sum);
-#else
+#ifdef THREE_BYTES
     let above = exchange(bytes(q.x, q.z, 16u), bytes(q.y, q.w, 16u), is_first);
     return vec4(low, high, above.x | (above.y << 16u), sum);
+#else
+#ifdef ONE_BYTE
+    return vec4(0u, 0u, low, sum);
+#else
+    return vec4(low, 0u, high, sum);
+#endif
 #endif
 }
 
 #ifdef DYNAMIC_Q8
 fn integers(v: vec4<f32>, q: QParams) -> vec4<i32> {
-    return vec4<i32>(clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0)) - q.zero);
+    let codes = clamp(round(v / q.scale) + q.zero, vec4(-128.0), vec4(127.0));
+#ifdef ONE_BYTE
+    return vec4<i32>(codes);
+#else
+    return vec4<i32>(codes - q.zero);
+#endif
 }
 #else
 // Largest exponent among the 32 channels that eight lanes hold; that of infinity if one is infinite or no number.
@@ -90,17 +114,23 @@ fn shared_exponent(v: vec4<f32>) -> u32 {
     largest = max(largest, subgroupShuffleXor(largest, 2u));
     largest = max(largest, subgroupShuffleXor(largest, 4u));
     // The smallest whose scale is finite.
-    return max(largest & 0x7f800000u, 21u << 23u);
+    return max(largest & 0x7f800000u, (BITS - 1u) << 23u);
 }
 
-// Below 2^22 in magnitude: the low bits of a float between 2^23 and 2^24 are an integer.
+// Of BITS bits and a sign: the low bits of a float between 2^23 and 2^24 are an integer.
 fn integers(v: vec4<f32>, exponent: u32) -> vec4<i32> {
-    let scale = bitcast<f32>((275u << 23u) - exponent);
-    return bitcast<vec4<i32>>(v * scale + 12582912.0) - vec4(0x4b400000);
+    let scale = bitcast<f32>(((253u + BITS) << 23u) - exponent);
+    let rounded = bitcast<vec4<i32>>(v * scale + 12582912.0) - vec4(0x4b400000);
+#ifdef THREE_BYTES
+    return rounded;
+#else
+    // Rounded up, the largest would be negative.
+    return min(rounded, vec4((1i << BITS) - 1i));
+#endif
 }
 
 fn unit_of(exponent: u32) -> f32 {
-    return bitcast<f32>(select(exponent - (21u << 23u), 0x7fc00000u, exponent == 0x7f800000u));
+    return bitcast<f32>(select(exponent - ((BITS - 1u) << 23u), 0x7fc00000u, exponent == 0x7f800000u));
 }
 #endif
 
@@ -133,8 +163,10 @@ fn prepare(m: u32, ids: Ids) {
     lowest = min(lowest, least(v{i}));
     highest = max(highest, -least(-v{i}));
 #end
-    lowest = subgroupMin(lowest);
-    highest = subgroupMax(highest);
+    // Neither changes sign over lanes, and magnitudes compare as integers, which are faster to reduce. (Not in a function
+    // of its own: a driver's compiler makes reductions slow in what is called more than once.)
+    lowest = -bitcast<f32>(subgroupMax(bitcast<u32>(lowest) & 0x7fffffffu));
+    highest = bitcast<f32>(subgroupMax(bitcast<u32>(highest) & 0x7fffffffu));
 #endif
     squares = subgroupAdd(squares);
 #ifdef NORM
@@ -159,8 +191,13 @@ fn prepare(m: u32, ids: Ids) {
 #endif
     row_scale = q.scale;
     unit = 1.0;
+    row_zero = i32(q.zero);
 #endif
+#ifdef ONE_BYTE
+    offset = 8 * 32 * row_zero;
+#else
     offset = 0;
+#endif
 #for round ROUNDS
     {
         let first = {round}u * PER_ROUND;
@@ -187,9 +224,11 @@ fn prepare(m: u32, ids: Ids) {
 #for i 4
             let even{i} = staged[own + 2u * {i}u];
             let odd{i} = staged[own + 2u * {i}u + 1u];
+#ifndef ONE_BYTE
             low_even{i} = even{i}.x;
             low_odd{i} = odd{i}.x;
-#ifndef DYNAMIC_Q8
+#endif
+#ifdef THREE_BYTES
             mid_even{i} = even{i}.y;
             mid_odd{i} = odd{i}.y;
 #endif
@@ -215,7 +254,9 @@ fn found_in_row(ids: Ids) -> vec3<f32> {
         let part = found[s];
         all = vec3(all.x + part.x, min(all.y, part.y), max(all.z, part.z));
     }
-    return vec3(subgroupAdd(all.x), subgroupMin(all.y), subgroupMax(all.z));
+    let lowest = -bitcast<f32>(subgroupMax(bitcast<u32>(all.y) & 0x7fffffffu));
+    let highest = bitcast<f32>(subgroupMax(bitcast<u32>(all.z) & 0x7fffffffu));
+    return vec3(subgroupAdd(all.x), lowest, highest);
 }
 
 // What all products of the row are multiplied by; all invocations take part.

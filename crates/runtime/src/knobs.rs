@@ -56,7 +56,8 @@ pub const KNOBS: &[Knob] = &[
         env: "ETWGPU_PRECISION",
         default: "default",
         doc: "`default` lets large matrix products of linear layers round their operands to f16 where the GPU has \
-              cooperative matrices; `fast` lets attention do so, too; `strict` keeps everything in f32.",
+              cooperative matrices; `fast` lets attention do so, too, and rounds activations of up to 8 rows to 16 \
+              bits where they become integers; `strict` keeps everything in f32.",
     },
     Knob {
         key: "enable_f16_kv_cache",

@@ -6,7 +6,7 @@
 //! cache write) is done on the way.
 
 use etwgpu_graph::{DType, ValueId};
-use etwgpu_record::{Access, Caps};
+use etwgpu_record::{Access, Caps, Precision};
 
 use super::joint::{Epilogue, Joint, Quantise};
 use super::operands::{Builder, scalars};
@@ -173,7 +173,9 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
         .flag("SWIGLU", matches!(joint.epilogue, Epilogue::SwiGlu(_)))
         .flag("SUBGROUPS", lower.caps().subgroups.is_some())
         .flag("PACKED", is_packed(lower.caps()))
-        .flag("MANY_ROUNDS", rounds > 1);
+        .flag("MANY_ROUNDS", rounds > 1)
+        .flag("WHOLE_BLOCKS", joint.segments.iter().all(|s| s.n.is_multiple_of(rows)));
+    let template = flag_integers(joint, lower.caps(), template);
     // Subgroups of one known width, of four lanes at least, share out sums without asking how wide they are.
     let width = lower.caps().subgroups.filter(|s| s.min == s.max && s.min >= 4).map(|s| s.min);
     let template = match width {
@@ -197,6 +199,18 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
     let grid = [columns, joint.m as u32, blocks.div_ceil(columns.max(1))];
     let launch = Launch { shader: template.shader(), bindings, params, grid, ops: joint.ops() };
     lower.launch_live(launch, &[(1, live[0]), (2, live[1])])
+}
+
+/// How activations become integers, and when the first weights of up are fetched: before the activations are prepared,
+/// as those of gate are, but where that would take the registers of a core's second workgroup, after.
+fn flag_integers(joint: &Joint, caps: &Caps, template: Template) -> Template {
+    let is_gated = matches!(joint.epilogue, Epilogue::SwiGlu(_));
+    let is_quantised = !matches!(joint.quantise, Quantise::No);
+    template
+        .flag("THREE_BYTES", !is_quantised && caps.precision != Precision::Fast)
+        .flag("ONE_BYTE", is_quantised && is_gated)
+        .flag("UP_EARLY", is_gated && !is_quantised)
+        .flag("UP_LATER", is_gated && is_quantised)
 }
 
 fn bind_prologue(joint: &Joint, builder: &mut Builder<'_, '_>) {

@@ -152,7 +152,10 @@ fn row_of(r: u32) -> u32 {
 #endif
 
 fn rows4(first: u32, limit: u32, rotates: bool) -> vec4<u32> {
-    let r = min(vec4(first, first + 1u, first + 2u, first + 3u), vec4(limit - 1u));
+    var r = vec4(first, first + 1u, first + 2u, first + 3u);
+#ifndef WHOLE_BLOCKS
+    r = min(r, vec4(limit - 1u));
+#endif
     if !rotates { return r; }
     return vec4(row_of(r.x), row_of(r.y), row_of(r.z), row_of(r.w));
 }
@@ -190,8 +193,10 @@ fn main(ids: Ids) {
     let chunk = min(ids.lid % TEAM, ROW_CHUNKS - 1u);
     let mine = first + ids.lid / TEAM * TEAM_ROWS;
     // The first weights are under way while the activations are prepared, the next ones while these are worked on.
-    // Those of up come after: in registers together they would halve the workgroups of a core.
     var next = fetch(segment, rows4(mine, limit, rotates), chunk);
+#ifdef UP_EARLY
+    var next_up = fetch(1u, rows4(mine, limit, false), chunk);
+#endif
     // So is what follows the products: it would be waited for last, when there is nothing else to do.
     let r = ids.lid;
     var n = min(first + r, limit - 1u);
@@ -214,10 +219,8 @@ fn main(ids: Ids) {
     if r < ROWS { added = addend(m, n); }
 #endif
     prepare(m, ids);
-#ifdef SWIGLU
+#ifdef UP_LATER
     var next_up = fetch(1u, rows4(mine, limit, false), chunk);
-#else
-    let factor = row_factor(ids);
 #endif
     for (var quad = 0u; quad < TEAM_QUADS; quad++) {
         let n = rows4(mine + 4u * quad + 4u, limit, rotates);
@@ -231,11 +234,9 @@ fn main(ids: Ids) {
         keep_sum(dots(now_up), 1u, quad, ids);
 #endif
     }
-    workgroupBarrier();
-#ifdef SWIGLU
-    // Kept from the start, it would be one register too many.
+    // Kept from the start, it would be one register too many; behind the barrier, all would wait for it.
     let factor = row_factor(ids);
-#endif
+    workgroupBarrier();
     if r >= ROWS || first + r >= limit { return; }
     let sum = total_of(r, 0u, ids) * factor;
 #ifdef SWIGLU

@@ -5,6 +5,7 @@
 //! A workgroup serves one key-value head, all query heads that share it, and one split: keys and values are read
 //! once. `D / 4` neighbouring lanes hold a key; several keys are in flight per workgroup.
 
+use etwgpu_graph::DType;
 use etwgpu_record::{Access, Binding, Caps};
 
 use super::Problem;
@@ -124,9 +125,9 @@ impl Layout {
     }
 
     /// Whether the last workgroup of each head can join the parts: it saves a launch and a wait.
-    fn merges(&self, problem: &Problem, caps: &Caps) -> bool {
-        // Sums of a part for each invocation, and the parts' weights.
-        let joining = 16 * self.share.wg + problem.group() * (8 * self.max_splits(problem) + 4);
+    fn merges(&self, caps: &Caps) -> bool {
+        // What each invocation found: a sum and its state.
+        let joining = (16 + 8) * self.share.wg;
         caps.coherent && caps.max_storage_buffers >= 7 && self.memory + joining <= caps.max_workgroup_memory
     }
 
@@ -174,7 +175,7 @@ pub(super) fn record(lower: &mut Lower<'_>, problem: &Problem) -> Result<(), OpE
     let sums = lower.scratch(parts * u64::from(problem.head_dim) * 4);
     let sums = sums.touching(used * u64::from(problem.head_dim) * 4);
     let states = lower.scratch(parts * 8).touching(used * 8);
-    let merges = layout.merges(problem, lower.caps());
+    let merges = layout.merges(lower.caps());
     record_splits(lower, problem, &layout, vec![sums, states], merges)?;
     if merges { Ok(()) } else { record_merge(lower, problem, &layout, sums, states) }
 }
@@ -198,6 +199,8 @@ fn record_splits(
         .set("WAYS", 1 + u32::from(alone.is_some()))
         .flag("SPARE_LANES", layout.lanes > problem.head_dim / 4)
         .flag("SUBGROUPS", layout.shuffles)
+        // Halves take half of the registers, and a turn of them is soon worked on.
+        .flag("PINNED_LOADS", layout.shuffles && problem.keys.dtype == DType::F32)
         .flag("MERGES", merges);
     let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };
     let template = together.describe(template, layout.lanes, &TOGETHER);

@@ -117,7 +117,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
         let stored_k{j} = keys[at{j}];
         let stored_v{j} = values[at{j}];
 #end
-#ifdef SUBGROUPS
+#ifdef PINNED_LOADS
         // All of these loads are under way before the first is used. A compiler that saves registers, so that more
         // workgroups fit a core, would ask for keys between the products otherwise.
         workgroupBarrier();

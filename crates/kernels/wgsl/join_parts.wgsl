@@ -1,9 +1,7 @@
 // The last workgroup of a key-value head joins the parts of its query heads; the host module has sums, states and out.
+// SHARE threads share the parts of an item, a head's vec4, and have AT_ONCE parts each under way.
 
-// Parts whose loads a thread has under way at once.
-const AT_ONCE = 8u;
-// Threads that share the parts of a head's vec4, and items, a head's vec4 each, that are joined at once.
-const SHARE = max(1u, WG / (GROUP * QUADS));
+// Items that are joined at once.
 const ITEMS = WG / SHARE;
 // What the threads of an item found: the highest score, and the sum of weights relative to it.
 var<workgroup> shares: array<vec2<f32>, WG>;
@@ -20,19 +18,19 @@ fn merge(b: u32, kv_head: u32, ids: Ids) {
         var total = 0.0;
         var v = vec4(0.0);
         for (var s = share; s < count; s += SHARE * AT_ONCE) {
-#for j 8
+#for j AT_ONCE
             let part{j} = first + min(s + {j}u * SHARE, count - 1u);
             let state{j} = states[part{j}];
             let sum{j} = sums[part{j} * QUADS + quad];
 #end
             let before = highest;
-#for j 8
+#for j AT_ONCE
             highest = max(highest, state{j}.x);
 #end
             let kept = exp(before - highest);
             total *= kept;
             v *= kept;
-#for j 8
+#for j AT_ONCE
             let weight{j} = select(0.0, exp(state{j}.x - highest), s + {j}u * SHARE < count);
             total += weight{j} * state{j}.y;
             v += weight{j} * sum{j};

@@ -41,6 +41,9 @@ const AT_HAND: u32 = 8;
 /// Turns of so many keys take one workgroup a query head less time than several take that must be joined.
 const ALONE_TURNS: u32 = 2;
 
+/// Most parts that a thread has under way when it joins them: a sum each, in four registers, and a state in two.
+const MOST_PARTS: u32 = 16;
+
 /// The largest head dimension; a key's channels must fit in the workgroup's lanes.
 pub(super) const MAX_HEAD_DIM: u32 = 256;
 
@@ -131,6 +134,14 @@ impl Layout {
         caps.coherent && caps.max_storage_buffers >= 7 && self.memory + joining <= caps.max_workgroup_memory
     }
 
+    /// Threads of the last workgroup that share the parts of a head's `vec4`, and parts that each has under way at once.
+    fn joiners(&self, problem: &Problem) -> (u32, u32) {
+        let splits = self.max_splits(problem);
+        let items = problem.group() * problem.head_dim / 4;
+        let share = (self.share.wg / items).clamp(1, splits);
+        (share, splits.div_ceil(share).min(MOST_PARTS))
+    }
+
     /// Longest context that a workgroup for each query head walks alone; none where workgroups are too few.
     fn alone(&self, problem: &Problem) -> Option<u32> {
         (self.max_splits(problem) >= problem.group()).then(|| ALONE_TURNS * AT_HAND * self.keys())
@@ -203,6 +214,8 @@ fn record_splits(
         .flag("PINNED_LOADS", layout.shuffles && problem.keys.dtype == DType::F32)
         .flag("MERGES", merges);
     let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };
+    let (share, parts_at_once) = layout.joiners(problem);
+    let template = template.set("SHARE", share).set("AT_ONCE", parts_at_once);
     let template = together.describe(template, layout.lanes, &TOGETHER);
     let template = match alone {
         Some(keys) => {

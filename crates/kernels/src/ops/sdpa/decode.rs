@@ -156,11 +156,14 @@ struct Way {
     turns: u32,
 }
 
-/// Names of a way's constants: heads, turns, scores, half of them, those of a lane, lanes of one, steps over turns.
-type Names = [&'static str; 7];
+/// Names of a way's constants: heads, turns, scores, half of them, those of a lane, lanes of one, steps over turns, and
+/// over heads if each lane counts these from its own.
+type Names = [&'static str; 8];
 
-const TOGETHER: Names = ["HEADS0", "TURNS0", "SCORES0", "KEPT0", "MINE0", "REPEATED0", "TURN_STEPS0"];
-const ALONE: Names = ["HEADS1", "TURNS1", "SCORES1", "KEPT1", "MINE1", "REPEATED1", "TURN_STEPS1"];
+const TOGETHER: Names =
+    ["HEADS0", "TURNS0", "SCORES0", "KEPT0", "MINE0", "REPEATED0", "TURN_STEPS0", "HEAD_STEPS0"];
+const ALONE: Names =
+    ["HEADS1", "TURNS1", "SCORES1", "KEPT1", "MINE1", "REPEATED1", "TURN_STEPS1", "HEAD_STEPS1"];
 
 impl Way {
     fn describe(&self, template: Template, lanes: u32, names: &Names) -> Template {
@@ -168,7 +171,8 @@ impl Way {
         let mine = (scores / lanes).max(1);
         let repeated = (lanes / scores).max(1);
         let steps = (self.turns / mine).ilog2();
-        let values = [self.heads, self.turns, scores, scores / 2, mine, repeated, steps];
+        let head_steps = if self.heads.is_power_of_two() { self.heads.ilog2() } else { 0 };
+        let values = [self.heads, self.turns, scores, scores / 2, mine, repeated, steps, head_steps];
         names.iter().zip(values).fold(template, |template, (name, value)| template.set(name, value))
     }
 }

@@ -82,12 +82,23 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     let slot = ids.lid / LANES;
     let channel = min(lane, QUADS - 1u);
     let first_head = kv_head * GROUP + head;
+#ifdef SUBGROUPS
+    // Scores are shared out: score i, of head i / TURNS and turn i % TURNS, is added up by the lanes from
+    // i * REPEATED / MINE on, REPEATED of them, or by one that has MINE.
+    let home = ids.lane - ids.lane % LANES;
+    let my_turn = lane * MINE{way} / REPEATED{way} % TURNS{way};
+    // The head of this lane's scores. What is called g below is head g ^ own: every lane comes to add up scores of what
+    // it calls 0, without asking which to keep. (Zero unless the number of heads is a power of two.)
+    let own = select(0u, lane * MINE{way} / REPEATED{way} / TURNS{way}, HEAD_STEPS{way} > 0u);
+#else
+    const own = 0u;
+#endif
     // Scores are scaled, not queries: keys are asked for before queries are here.
 #for g HEADS{way}
 #ifdef SPARE_LANES
-    let query{g} = select(vec4(0.0), vec4<f32>(q[q_at(b, 0u, first_head + {g}u) + channel]), lane < QUADS);
+    let query{g} = select(vec4(0.0), vec4<f32>(q[q_at(b, 0u, first_head + ({g}u ^ own)) + channel]), lane < QUADS);
 #else
-    let query{g} = vec4<f32>(q[q_at(b, 0u, first_head + {g}u) + channel]);
+    let query{g} = vec4<f32>(q[q_at(b, 0u, first_head + ({g}u ^ own)) + channel]);
 #endif
     var sum{g} = vec4(0.0);
 #end
@@ -95,10 +106,10 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     let end = min(first + length, visible(0u));
     let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
 #ifdef SUBGROUPS
-    // Scores are shared out: score i, of head i / TURNS and turn i % TURNS, is added up by the lanes from
-    // i * REPEATED / MINE on, REPEATED of them, or by one that has MINE.
-    let home = ids.lane - ids.lane % LANES;
-    let my_turn = lane * MINE{way} / REPEATED{way} % TURNS{way};
+#for g HEADS{way}
+    // The first lane with scores of head g ^ own.
+    let from{g} = home + ({g}u ^ own) * TURNS{way} * REPEATED{way} / MINE{way};
+#end
     // Of this lane's head, over its turns.
     var highest = HIDDEN;
     var total = 0.0;
@@ -141,8 +152,9 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
             let is_upper = (lane & APART) != 0u;
 #for s KEPT{way}
             if {s}u < KEPT {
-                let kept = select(part[{s}u], part[{s}u + KEPT], is_upper);
-                let sent = select(part[{s}u + KEPT], part[{s}u], is_upper);
+                let asks = is_upper & ({t}u >= HEAD_STEPS{way});
+                let kept = select(part[{s}u], part[{s}u + KEPT], asks);
+                let sent = select(part[{s}u + KEPT], part[{s}u], asks);
                 part[{s}u] = kept + subgroupShuffleXor(sent, APART);
             }
 #end
@@ -163,7 +175,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
             highest = next;
             total *= kept;
 #for g HEADS{way}
-            sum{g} *= subgroupShuffle(kept, home + {g}u * TURNS{way} * REPEATED{way} / MINE{way});
+            sum{g} *= subgroupShuffle(kept, from{g});
 #end
         }
 #for m MINE{way}
@@ -173,8 +185,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #for g HEADS{way}
 #for j TURNS{way}
         {
-            const SCORE = {g}u * TURNS{way} + {j}u;
-            let weight = subgroupShuffle(part[SCORE % MINE{way}], home + SCORE * REPEATED{way} / MINE{way});
+            let weight = subgroupShuffle(part[{j}u % MINE{way}], from{g} + {j}u * REPEATED{way} / MINE{way});
             sum{g} += weight * v{j};
         }
 #end
@@ -205,8 +216,8 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     total += subgroupShuffleXor(total, REPEATED{way} << {t}u);
 #end
 #for g HEADS{way}
-    var highest{g} = subgroupShuffle(highest, home + {g}u * TURNS{way} * REPEATED{way} / MINE{way});
-    var total{g} = subgroupShuffle(total, home + {g}u * TURNS{way} * REPEATED{way} / MINE{way});
+    var highest{g} = subgroupShuffle(highest, from{g});
+    var total{g} = subgroupShuffle(total, from{g});
 #for k JOIN_STEPS
     {
         let apart = LANES << {k}u;
@@ -223,7 +234,8 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #endif
 #for g HEADS{way}
     if slot % JOINED == 0u {
-        if lane < QUADS { merged[(slot / JOINED * HEADS{way} + {g}u) * QUADS + lane] = sum{g}; }
+        if lane < QUADS { merged[(slot / JOINED * HEADS{way} + ({g}u ^ own)) * QUADS + lane] = sum{g}; }
+        // Its own head is the first.
         if lane == 0u { merged_state[slot / JOINED * HEADS{way} + {g}u] = vec2(highest{g}, total{g}); }
     }
 #end

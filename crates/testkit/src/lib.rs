@@ -14,7 +14,7 @@ use etwgpu_kernels::{Live, LowerError, LowerOptions, Lowered, lower::Planner};
 use etwgpu_record::Caps;
 
 pub use gpu::{POISON, open, run, run_buffers};
-pub use tolerance::{Tolerance, compare, compare_rounded, compare_within};
+pub use tolerance::{Tolerance, compare, compare_rounded, compare_whole, compare_within};
 
 /// Plans a case at its live sizes.
 pub fn lower(case: &Case, live: &Live, caps: &Caps, options: &LowerOptions) -> Result<Lowered, LowerError> {

@@ -47,10 +47,8 @@ pub fn compare_rounded(got: &Array, want: &Array) -> Result<(), String> {
     if compare_within(Tolerance::of(DType::F16), got, want).is_ok() {
         return Ok(());
     }
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let size = norm(&mut want.values.iter().copied());
-    let error = norm(&mut got.values.iter().zip(&want.values).map(|(g, w)| g - w)) / size;
-    let rms = size / (want.values.len() as f64).sqrt();
+    let error = frobenius(got, want);
+    let rms = norm(want.values.iter().copied()) / (want.values.len() as f64).sqrt();
     let abs = ROUNDED_ELEMENT * rms;
     let each = compare_within(Tolerance { abs, rel: ROUNDED_ELEMENT }, got, want);
     match each {
@@ -58,6 +56,24 @@ pub fn compare_rounded(got: &Array, want: &Array) -> Result<(), String> {
         Ok(()) => Err(format!("relative Frobenius error {error:.1e}")),
         Err(text) => Err(format!("{text}; relative Frobenius error {error:.1e}, root mean square {rms:.3}")),
     }
+}
+
+/// Compares element by element, and else as a whole: the largest relative Frobenius error.
+pub fn compare_whole(largest: f64, got: &Array, want: &Array) -> Result<(), String> {
+    let each = compare(got, want);
+    let error = frobenius(got, want);
+    if each.is_ok() || (got.dims == want.dims && got.dtype == want.dtype && error <= largest) {
+        return Ok(());
+    }
+    each.map_err(|text| format!("{text}; relative Frobenius error {error:.1e}"))
+}
+
+fn frobenius(got: &Array, want: &Array) -> f64 {
+    norm(got.values.iter().zip(&want.values).map(|(g, w)| g - w)) / norm(want.values.iter().copied())
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|v| v * v).sum::<f64>().sqrt()
 }
 
 /// Compares element by element; the error names the first wrong element and how many there are.

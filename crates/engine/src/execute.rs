@@ -27,8 +27,8 @@ pub struct Prepared {
     pub(crate) params: Option<Buffer>,
     pub(crate) params_image: Vec<u8>,
     pub(crate) params_dirty: bool,
-    /// The parameters of each launch, in bytes of the image.
-    pub(crate) params_of: Vec<Range<usize>>,
+    /// The parameters, in bytes of the image, of each launch that may be patched; the others may share theirs.
+    pub(crate) patched: Vec<Option<Range<usize>>>,
     /// Words of the parameters that follow symbolic integers: byte position and graph value.
     pub(crate) live_params: Vec<(usize, u32)>,
     /// Parameters, then inputs.
@@ -98,18 +98,24 @@ impl Prepared {
         }
     }
 
-    /// Replaces parameters and grid of one launch from the next run on.
-    pub fn patch(&mut self, patch: &Patch<'_>) {
+    /// Replaces parameters and grid of one launch from the next run on. An error unless it was recorded as one that may
+    /// be patched.
+    pub fn patch(&mut self, patch: &Patch<'_>) -> Result<(), EngineError> {
+        let Some(range) = self.patched[patch.dispatch].clone() else {
+            let message = format!("launch {} was not recorded as one that may be patched", patch.dispatch);
+            return Err(EngineError::Validation(message));
+        };
         if self.commands.steps[patch.dispatch].grid != patch.grid {
             Arc::make_mut(&mut self.commands).steps[patch.dispatch].grid = patch.grid;
             self.next = None;
         }
         let bytes: &[u8] = bytemuck::cast_slice(patch.params);
-        let image = &mut self.params_image[self.params_of[patch.dispatch].clone()];
+        let image = &mut self.params_image[range];
         if image != bytes {
             image.copy_from_slice(bytes);
             self.params_dirty = true;
         }
+        Ok(())
     }
 
     /// Uploads inputs, runs every launch in one pass and one submission, and hands each output's bytes to `sink`.

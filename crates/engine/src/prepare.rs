@@ -1,5 +1,6 @@
 //! Makes what a recording names: buffers, parameters, bind groups.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,8 +26,8 @@ impl Prepared {
     ) -> Result<Self, EngineError> {
         let dispatches = &recording.dispatches;
         let buffers = create_buffers(gpu, recording, resident)?;
-        let (params_image, params_of) = lay_out_params(dispatches, gpu.caps().uniform_align as usize);
-        let params = match params_image.len() {
+        let layout = ParamsLayout::of(dispatches, gpu.caps().uniform_align as usize);
+        let params = match layout.image.len() {
             0 => None,
             len => {
                 let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -35,8 +36,8 @@ impl Prepared {
         };
         let pipelines = gpu.pipelines_of(dispatches)?;
         let mut steps = Vec::with_capacity(pipelines.len());
-        for ((dispatch, pipeline), words) in dispatches.iter().zip(pipelines).zip(&params_of) {
-            let bind_group = bind(gpu, dispatch, &pipeline, &buffers, params.as_ref(), words.start)?;
+        for ((dispatch, pipeline), &offset) in dispatches.iter().zip(pipelines).zip(&layout.offsets) {
+            let bind_group = bind(gpu, dispatch, &pipeline, &buffers, params.as_ref(), offset)?;
             steps.push(Step { pipeline, bind_group, grid: dispatch.grid });
         }
         let download = Download::new(gpu, recording, &buffers)?;
@@ -46,10 +47,6 @@ impl Prepared {
         let uploaded = inputs.iter().filter_map(|id| buffers[id.index()].clone());
         let upload = Upload::new(params.iter().cloned().chain(uploaded));
         gpu.check()?;
-        let live = dispatches.iter().zip(&params_of).flat_map(|(dispatch, words)| {
-            dispatch.live_params.iter().map(|live| (words.start + live.word as usize * 4, live.value))
-        });
-        let live_params = live.collect();
         let device = gpu.device.clone();
         let commands = Commands { device, uploads: upload.copies(), steps, downloads: download.copies() };
         Ok(Self {
@@ -59,9 +56,9 @@ impl Prepared {
             buffers,
             params_dirty: params.is_some(),
             params,
-            params_image,
-            params_of,
-            live_params,
+            patched: layout.patched(dispatches),
+            params_image: layout.image,
+            live_params: layout.live,
             upload,
             inputs,
             download,
@@ -90,21 +87,54 @@ fn create_buffers(
     recording.buffers.iter().zip(0..).map(create).collect()
 }
 
-/// Parameters of all launches in one buffer, each at an aligned offset, and where they are.
-fn lay_out_params(dispatches: &[Dispatch], align: usize) -> (Vec<u8>, Vec<Range<usize>>) {
-    let mut image = Vec::new();
-    let mut places = Vec::with_capacity(dispatches.len());
-    for dispatch in dispatches {
-        if !dispatch.params.is_empty() {
-            image.resize(image.len().next_multiple_of(align.max(16)), 0);
+/// Parameters of all launches in one buffer.
+///
+/// Launches with equal ones share them: what each launch reads once a run has long left the device's caches by then, and
+/// no launch begins its work before it has read its parameters.
+struct ParamsLayout {
+    image: Vec<u8>,
+    /// Where the parameters of each launch begin, at an aligned offset.
+    offsets: Vec<usize>,
+    /// Words that are symbolic integers, and which.
+    live: Vec<(usize, u32)>,
+}
+
+impl ParamsLayout {
+    fn of(dispatches: &[Dispatch], align: usize) -> Self {
+        let mut layout =
+            Self { image: Vec::new(), offsets: Vec::with_capacity(dispatches.len()), live: Vec::new() };
+        let mut shared = HashMap::new();
+        for dispatch in dispatches {
+            let offset = match dispatch.is_patched {
+                true => layout.add(dispatch, align),
+                false => *shared
+                    .entry((&dispatch.params, &dispatch.live_params))
+                    .or_insert_with(|| layout.add(dispatch, align)),
+            };
+            layout.offsets.push(offset);
         }
-        let start = image.len();
-        image.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
-        places.push(start..image.len());
+        // A uniform struct ends on a 16-byte boundary.
+        layout.image.resize(layout.image.len().next_multiple_of(16), 0);
+        layout
     }
-    // A uniform struct ends on a 16-byte boundary.
-    image.resize(image.len().next_multiple_of(16), 0);
-    (image, places)
+
+    /// Bytes of the image of each launch that may be patched.
+    fn patched(&self, dispatches: &[Dispatch]) -> Vec<Option<Range<usize>>> {
+        let range = |(dispatch, &start): (&Dispatch, &usize)| start..start + dispatch.params.len() * 4;
+        let places = dispatches.iter().zip(&self.offsets);
+        places.map(|place| place.0.is_patched.then(|| range(place))).collect()
+    }
+
+    fn add(&mut self, dispatch: &Dispatch, align: usize) -> usize {
+        if !dispatch.params.is_empty() {
+            self.image.resize(self.image.len().next_multiple_of(align.max(16)), 0);
+        }
+        let offset = self.image.len();
+        self.image.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
+        self.live
+            .extend(dispatch.live_params.iter().map(|live| (offset + live.word as usize * 4, live.value)));
+        offset
+    }
 }
 
 fn bind(

@@ -6,44 +6,9 @@ mod common;
 use std::sync::Arc;
 use std::thread;
 
-use common::open;
+use common::{Add, WORDS, chain, open};
 use etwgpu_engine::{EngineError, Gpu, Patch, Prepared, RunStats, Timing, Trace};
-use etwgpu_record::{Access, Binding, BufferDesc, BufferId, Dispatch, OutputCopy, Recording, Shader};
-
-/// Words of an input.
-const WORDS: u32 = 64;
-
-/// A chain of launches, each of which adds one to the words that it has an invocation for, in a workgroup each.
-fn chain(launches: u32) -> Recording {
-    let source = "
-        struct Params { amount: u32 }
-        @group(0) @binding(0) var<uniform> params: Params;
-        @group(0) @binding(1) var<storage, read> x: array<u32>;
-        @group(0) @binding(2) var<storage, read_write> y: array<u32>;
-        @compute @workgroup_size(1) fn main(@builtin(workgroup_id) id: vec3<u32>) {
-            y[id.x] = x[id.x] + params.amount;
-        }";
-    let size = u64::from(WORDS) * 4;
-    let mut recording = Recording::default();
-    let mut last = recording.add_buffer(BufferDesc::Input { value: 0, size });
-    for node in 0..launches {
-        let next = recording.add_buffer(BufferDesc::Temp { size });
-        let bind = |buffer, access| Binding { buffer, offset: 0, size, touched: size, access };
-        recording.dispatches.push(Dispatch {
-            shader: Shader { label: "add", source: source.into() },
-            bindings: vec![bind(last, Access::Read), bind(next, Access::ReadWrite)],
-            params: vec![1],
-            grid: [WORDS, 1, 1],
-            node,
-            bytes: 2 * size,
-            ops: WORDS.into(),
-            ..Dispatch::default()
-        });
-        last = next;
-    }
-    recording.outputs.push(OutputCopy { output: 0, buffer: last, size });
-    recording
-}
+use etwgpu_record::BufferId;
 
 /// A prepared chain, and runs of it.
 struct Chain {
@@ -53,7 +18,9 @@ struct Chain {
 
 impl Chain {
     fn new(gpu: &Arc<Gpu>, launches: u32) -> Self {
-        Self { gpu: gpu.clone(), prepared: Prepared::new(gpu, &chain(launches), &|_| None).unwrap() }
+        let add = Add { amount: 1, live: None, is_patched: true };
+        let recording = chain(&vec![add; launches as usize]);
+        Self { gpu: gpu.clone(), prepared: Prepared::new(gpu, &recording, &|_| None).unwrap() }
     }
 
     /// Words and statistics of a run over words that all are `value`.
@@ -93,13 +60,13 @@ fn commands_of_another_grid_are_dropped() {
     let mut chain = Chain::new(&open(), 3);
     for round in 0..40 {
         chain.adds(round, 3);
-        chain.prepared.patch(&Patch { dispatch: 2, params: &[1], grid: [WORDS / 2, 1, 1] });
+        chain.prepared.patch(&Patch { dispatch: 2, params: &[1], grid: [WORDS / 2, 1, 1] }).unwrap();
         let (words, stats) = chain.run(100 + round, Timing::Off);
         assert!(!stats.encoded_ahead);
         let half = WORDS as usize / 2;
         assert_eq!(words[..half], vec![103 + round; half], "the launches that are left");
         assert_eq!(words[half..], vec![round + 3; half], "untouched since the run before");
-        chain.prepared.patch(&Patch { dispatch: 2, params: &[1], grid: [WORDS, 1, 1] });
+        chain.prepared.patch(&Patch { dispatch: 2, params: &[1], grid: [WORDS, 1, 1] }).unwrap();
     }
 }
 
@@ -108,7 +75,7 @@ fn other_parameters_keep_the_commands() {
     let mut chain = Chain::new(&open(), 3);
     chain.adds(0, 3);
     for amount in 2..40 {
-        chain.prepared.patch(&Patch { dispatch: 1, params: &[amount], grid: [WORDS, 1, 1] });
+        chain.prepared.patch(&Patch { dispatch: 1, params: &[amount], grid: [WORDS, 1, 1] }).unwrap();
         assert!(chain.adds(5, 2 + amount));
     }
 }

@@ -205,6 +205,7 @@ fn lower_unit(
         route: None,
         alone: false,
     };
+    let first = lower.recording.dispatches.len();
     match unit {
         Unit::Group { group, .. } => {
             let group = planner.groups.get(group);
@@ -216,6 +217,9 @@ fn lower_unit(
     .map_err(fail)?;
     plan.considered.append(&mut lower.considered);
     plan.follows_integers = lower.follows_integers;
+    for dispatch in &mut recording.dispatches[first..] {
+        dispatch.is_patched = plan.follows_integers;
+    }
     Ok(())
 }
 

@@ -178,6 +178,7 @@ mod tests {
             bindings,
             params: vec![3, 1e-5f32.to_bits(), 1, u32::MAX],
             live_params: vec![LiveParam { word: 0, value: 5 }],
+            is_patched: false,
             grid: [3, 1, 1],
             node: 7,
             sources: vec![],

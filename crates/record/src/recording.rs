@@ -126,7 +126,7 @@ pub struct Shader {
 }
 
 /// A parameter word that is a symbolic integer of the graph: rewritten when the integer changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LiveParam {
     /// Position in [`Dispatch::params`].
     pub word: u32,
@@ -154,6 +154,8 @@ pub struct Dispatch {
     pub params: Vec<u32>,
     /// Words of `params` that follow symbolic integers.
     pub live_params: Vec<LiveParam>,
+    /// Whether `params` and `grid` may be replaced between runs, beyond live parameters.
+    pub is_patched: bool,
     /// Workgroups; a zero skips the launch.
     pub grid: [u32; 3],
     /// Index of the graph node that asked for it; of a group, the last.

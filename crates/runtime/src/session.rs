@@ -277,7 +277,7 @@ impl Session {
                 return Ok(false);
             }
             for (dispatch, new) in range.zip(&dispatches) {
-                plan.prepared.patch(&Patch { dispatch, params: &new.params, grid: new.grid });
+                plan.prepared.patch(&Patch { dispatch, params: &new.params, grid: new.grid })?;
             }
         }
         plan.ints.clone_from(&live.ints);

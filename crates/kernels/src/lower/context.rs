@@ -166,6 +166,8 @@ impl Lower<'_> {
             bindings,
             params,
             live_params,
+            // Known once all of the node is lowered.
+            is_patched: false,
             grid,
             node,
             sources: if self.alone { self.cx.node().handles.clone() } else { Vec::new() },

@@ -2,7 +2,3 @@
 fn split_count() -> u32 {
     return clamp((context() + MIN_SPLIT - 1u) / MIN_SPLIT, 1u, MAX_SPLITS);
 }
-
-fn split_length() -> u32 {
-    return max(MIN_SPLIT, (context() + MAX_SPLITS - 1u) / MAX_SPLITS);
-}

@@ -156,23 +156,45 @@ struct Way {
     turns: u32,
 }
 
-/// Names of a way's constants: heads, turns, scores, half of them, those of a lane, lanes of one, steps over turns, and
-/// over heads if each lane counts these from its own.
-type Names = [&'static str; 8];
+/// Names of a way's constants: heads, half of them, turns; scores, half of them, those of a lane, lanes of one; steps over
+/// turns, and over heads if each lane counts these from its own; how often sets of keys halve the heads that they add up,
+/// and what is left then.
+type Names = [&'static str; 11];
 
-const TOGETHER: Names =
-    ["HEADS0", "TURNS0", "SCORES0", "KEPT0", "MINE0", "REPEATED0", "TURN_STEPS0", "HEAD_STEPS0"];
-const ALONE: Names =
-    ["HEADS1", "TURNS1", "SCORES1", "KEPT1", "MINE1", "REPEATED1", "TURN_STEPS1", "HEAD_STEPS1"];
+#[rustfmt::skip]
+const TOGETHER: Names = [
+    "HEADS0", "HALF0", "TURNS0", "SCORES0", "KEPT0", "MINE0", "REPEATED0", "TURN_STEPS0", "HEAD_STEPS0", "HALVINGS0",
+    "HELD0",
+];
+#[rustfmt::skip]
+const ALONE: Names = [
+    "HEADS1", "HALF1", "TURNS1", "SCORES1", "KEPT1", "MINE1", "REPEATED1", "TURN_STEPS1", "HEAD_STEPS1", "HALVINGS1",
+    "HELD1",
+];
 
 impl Way {
-    fn describe(&self, template: Template, lanes: u32, names: &Names) -> Template {
-        let scores = self.heads.next_power_of_two() * self.turns;
+    fn describe(&self, template: Template, layout: &Layout, names: &Names) -> Template {
+        let (heads, lanes) = (self.heads, layout.lanes);
+        let scores = heads.next_power_of_two() * self.turns;
         let mine = (scores / lanes).max(1);
         let repeated = (lanes / scores).max(1);
         let steps = (self.turns / mine).ilog2();
-        let head_steps = if self.heads.is_power_of_two() { self.heads.ilog2() } else { 0 };
-        let values = [self.heads, self.turns, scores, scores / 2, mine, repeated, steps, head_steps];
+        let head_steps = if heads.is_power_of_two() { heads.ilog2() } else { 0 };
+        let halvings = heads.trailing_zeros().min(layout.joined.ilog2());
+        let held = heads >> halvings;
+        let values = [
+            heads,
+            heads / 2,
+            self.turns,
+            scores,
+            scores / 2,
+            mine,
+            repeated,
+            steps,
+            head_steps,
+            halvings,
+            held,
+        ];
         names.iter().zip(values).fold(template, |template, (name, value)| template.set(name, value))
     }
 }
@@ -220,11 +242,11 @@ fn record_splits(
     let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };
     let (share, parts_at_once) = layout.joiners(problem);
     let template = template.set("SHARE", share).set("AT_ONCE", parts_at_once);
-    let template = together.describe(template, layout.lanes, &TOGETHER);
+    let template = together.describe(template, layout, &TOGETHER);
     let template = match alone {
         Some(keys) => {
             let way = Way { heads: 1, turns: AT_HAND };
-            way.describe(template.flag("ALONE", true).set("ALONE", keys), layout.lanes, &ALONE)
+            way.describe(template.flag("ALONE", true).set("ALONE", keys), layout, &ALONE)
         }
         None => template,
     };
@@ -236,7 +258,7 @@ fn record_splits(
         bindings.push(lower.counters(u64::from(problem.batch) * u64::from(problem.kv_heads)));
         bindings.push(lower.write(&out));
     }
-    let grid = [layout.max_splits(problem), problem.kv_heads, problem.batch];
+    let grid = [problem.kv_heads, layout.max_splits(problem), problem.batch];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }
 

@@ -1,4 +1,5 @@
-// Part of the context for one key-value head; grid: splits, key-value heads, batch.
+// Part of the context for one key-value head; grid: key-value heads, splits, batch. Parts take turns at the context, a
+// chunk each: together they read on in one place, and none has more than a chunk too many.
 // LANES neighbouring lanes hold the channels of one key; KEYS keys are a turn, and several turns are under way at once.
 // With MERGES, the workgroup that is the last of its head to finish joins the parts; else merge.wgsl does.
 // With ALONE, a context of at most so many keys has no parts: a workgroup for each query head walks it by itself.
@@ -42,24 +43,19 @@ fn lane_sum(value: f32, lid: u32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
-    let split = ids.wid.x;
-    let kv_head = ids.wid.y;
+    let kv_head = ids.wid.x;
+    let split = ids.wid.y;
     let b = ids.wid.z;
 #ifdef ALONE
     if context() <= ALONE {
-        if split < GROUP { attend1(b, kv_head, split, 0u, context(), true, ids); }
+        if split < GROUP { attend1(b, kv_head, split, 0u, 1u, ids); }
         return;
     }
 #endif
     if split >= split_count() { return; }
+    attend0(b, kv_head, 0u, split, split_count(), ids);
 #ifdef MERGES
-    let whole = split_count() == 1u;
-#else
-    const whole = false;
-#endif
-    attend0(b, kv_head, 0u, split, split_length(), whole, ids);
-#ifdef MERGES
-    if whole { return; }
+    if split_count() == 1u { return; }
     // What this workgroup wrote must be seen before it counts as finished.
     storageBarrier();
     if ids.lid == 0u {
@@ -75,9 +71,9 @@ fn main(ids: Ids) {
 
 // Two ways to share out the work: all query heads of a key head together, and each by itself.
 #for way WAYS
-// Query heads from `head` on, HEADS{way} of them, against the keys of a part: TURNS{way} turns of them at once. Writes
-// the output if the part is the whole context, else the part's sums.
-fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: bool, ids: Ids) {
+// Query heads from `head` on, HEADS{way} of them, against the keys of one of `count` parts: chunks of TURNS{way} turns
+// at once. Writes the output if the part is the whole context, else the part's sums.
+fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, count: u32, ids: Ids) {
     let lane = ids.lid % LANES;
     let slot = ids.lid / LANES;
     let channel = min(lane, QUADS - 1u);
@@ -87,9 +83,10 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     // i * REPEATED / MINE on, REPEATED of them, or by one that has MINE.
     let home = ids.lane - ids.lane % LANES;
     let my_turn = lane * MINE{way} / REPEATED{way} % TURNS{way};
+    let my_head = lane * MINE{way} / REPEATED{way} / TURNS{way};
     // The head of this lane's scores. What is called g below is head g ^ own: every lane comes to add up scores of what
     // it calls 0, without asking which to keep. (Zero unless the number of heads is a power of two.)
-    let own = select(0u, lane * MINE{way} / REPEATED{way} / TURNS{way}, HEAD_STEPS{way} > 0u);
+    let own = select(0u, my_head, HEAD_STEPS{way} > 0u);
 #else
     const own = 0u;
 #endif
@@ -100,17 +97,16 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #else
     let query{g} = vec4<f32>(q[q_at(b, 0u, first_head + ({g}u ^ own)) + channel]);
 #endif
-    var sum{g} = vec4(0.0);
 #end
-    let first = split * length;
-    let end = min(first + length, visible(0u));
+    var sum: array<vec4<f32>, HEADS{way}>;
+    let end = visible(0u);
     let kv = b * p.kv_batch + kv_head * p.kv_head + channel;
 #ifdef SUBGROUPS
 #for g HEADS{way}
     // The first lane with scores of head g ^ own.
     let from{g} = home + ({g}u ^ own) * TURNS{way} * REPEATED{way} / MINE{way};
 #end
-    // Of this lane's head, over its turns.
+    // Of this lane's head, over its turns; the highest over all keys of the subgroup.
     var highest = HIDDEN;
     var total = 0.0;
 #else
@@ -119,11 +115,11 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
     var total{g} = 0.0;
 #end
 #endif
+    const CHUNK = TURNS{way} * KEYS;
     // The trip count is the same for all invocations, as the barriers ask.
-    let steps = (length + KEYS - 1u) / KEYS;
-    for (var i = 0u; i < steps; i += TURNS{way}) {
+    for (var first = split * CHUNK; first < context(); first += count * CHUNK) {
 #for j TURNS{way}
-        let c{j} = first + (i + {j}u) * KEYS + slot;
+        let c{j} = first + {j}u * KEYS + slot;
         let at{j} = kv + min(c{j}, context() - 1u) * p.kv_seq;
         let stored_k{j} = keys[at{j}];
         let stored_v{j} = values[at{j}];
@@ -163,19 +159,22 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #end
         var next = highest;
 #for m MINE{way}
-        let seen{m} = first + (i + my_turn + {m}u) * KEYS + slot < end;
+        let seen{m} = first + (my_turn + {m}u) * KEYS + slot < end;
         let score{m} = select(HIDDEN, part[{m}u] * p.scale, seen{m});
         next = max(next, score{m});
 #end
 #for t TURN_STEPS{way}
         next = max(next, subgroupShuffleXor(next, REPEATED{way} << {t}u));
 #end
+#for k JOIN_STEPS
+        next = max(next, subgroupShuffleXor(next, LANES << {k}u));
+#end
         if subgroupAny(next > highest) {
             let kept = exp(highest - next);
             highest = next;
             total *= kept;
 #for g HEADS{way}
-            sum{g} *= subgroupShuffle(kept, from{g});
+            sum[{g}u] *= subgroupShuffle(kept, from{g});
 #end
         }
 #for m MINE{way}
@@ -186,7 +185,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #for j TURNS{way}
         {
             let weight = subgroupShuffle(part[{j}u % MINE{way}], from{g} + {j}u * REPEATED{way} / MINE{way});
-            sum{g} += weight * v{j};
+            sum[{g}u] += weight * v{j};
         }
 #end
 #end
@@ -201,11 +200,11 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
             let kept = exp(highest{g} - next);
             highest{g} = next;
             total{g} *= kept;
-            sum{g} *= kept;
+            sum[{g}u] *= kept;
 #for j TURNS{way}
             let weight{j} = select(0.0, exp(score{j} - next), c{j} < end);
             total{g} += weight{j};
-            sum{g} += weight{j} * v{j};
+            sum[{g}u] += weight{j} * v{j};
 #end
         }
 #end
@@ -215,30 +214,43 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
 #for t TURN_STEPS{way}
     total += subgroupShuffleXor(total, REPEATED{way} << {t}u);
 #end
-#for g HEADS{way}
-    var highest{g} = subgroupShuffle(highest, from{g});
-    var total{g} = subgroupShuffle(total, from{g});
+    // Sums over the teams of lanes in a subgroup. As long as heads can be halved, each half of the teams keeps a half.
+    let team = slot % JOINED;
+    var held = 0u;
 #for k JOIN_STEPS
-    {
-        let apart = LANES << {k}u;
-        let other = subgroupShuffleXor(highest{g}, apart);
-        let top = max(highest{g}, other);
-        let mine = exp(highest{g} - top);
-        let theirs = exp(other - top);
-        total{g} = total{g} * mine + subgroupShuffleXor(total{g}, apart) * theirs;
-        sum{g} = sum{g} * mine + subgroupShuffleXor(sum{g}, apart) * theirs;
-        highest{g} = top;
+    total += subgroupShuffleXor(total, LANES << {k}u);
+    if {k}u < HALVINGS{way} {
+        const KEPT = HEADS{way} >> ({k}u + 1u);
+        let is_upper = (team >> {k}u & 1u) != 0u;
+        held += select(0u, KEPT, is_upper);
+#for g HALF{way}
+        if {g}u < KEPT {
+            let kept = select(sum[{g}u], sum[{g}u + KEPT], is_upper);
+            let sent = select(sum[{g}u + KEPT], sum[{g}u], is_upper);
+            sum[{g}u] = kept + subgroupShuffleXor(sent, LANES << {k}u);
+        }
+#end
+    } else {
+#for g HELD{way}
+        sum[{g}u] += subgroupShuffleXor(sum[{g}u], LANES << {k}u);
+#end
     }
 #end
+    let first_merged = slot / JOINED * HEADS{way};
+    if lane < QUADS && team >> HALVINGS{way} == 0u {
+#for g HELD{way}
+        merged[(first_merged + (({g}u + held) ^ own)) * QUADS + lane] = sum[{g}u];
+#end
+    }
+    if team == 0u && my_turn == 0u && lane % REPEATED{way} == 0u && my_head < HEADS{way} {
+        merged_state[first_merged + my_head] = vec2(highest, total);
+    }
+#else
+#for g HEADS{way}
+    if lane < QUADS { merged[(slot * HEADS{way} + {g}u) * QUADS + lane] = sum[{g}u]; }
+    if lane == 0u { merged_state[slot * HEADS{way} + {g}u] = vec2(highest{g}, total{g}); }
 #end
 #endif
-#for g HEADS{way}
-    if slot % JOINED == 0u {
-        if lane < QUADS { merged[(slot / JOINED * HEADS{way} + ({g}u ^ own)) * QUADS + lane] = sum{g}; }
-        // Its own head is the first.
-        if lane == 0u { merged_state[slot / JOINED * HEADS{way} + {g}u] = vec2(highest{g}, total{g}); }
-    }
-#end
     workgroupBarrier();
     for (var i = ids.lid; i < HEADS{way} * QUADS; i += WG) {
         let g = i / QUADS;
@@ -256,7 +268,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, length: u32, whole: 
         v += scale{s} * merged[({s}u * HEADS{way} + g) * QUADS + quad];
 #end
 #ifdef MERGES
-        if whole {
+        if count == 1u {
             out[q_at(b, 0u, first_head + g) + quad] = elem4(v / weight_sum);
             continue;
         }

@@ -236,8 +236,8 @@ fn record_splits(
         .set("WAYS", 1 + u32::from(alone.is_some()))
         .flag("SPARE_LANES", layout.lanes > problem.head_dim / 4)
         .flag("SUBGROUPS", layout.shuffles)
-        // Halves take half of the registers, and a turn of them is soon worked on.
-        .flag("PINNED_LOADS", layout.shuffles && problem.keys.dtype == DType::F32)
+        // Halves take half of the registers, and between the products of several heads their loads are early enough.
+        .flag("PINNED_LOADS", layout.shuffles && (problem.keys.dtype == DType::F32 || problem.group() == 1))
         .flag("MERGES", merges);
     let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };
     let (share, parts_at_once) = layout.joiners(problem);
@@ -258,7 +258,7 @@ fn record_splits(
         bindings.push(lower.counters(u64::from(problem.batch) * u64::from(problem.kv_heads)));
         bindings.push(lower.write(&out));
     }
-    let grid = [problem.kv_heads, layout.max_splits(problem), problem.batch];
+    let grid = [problem.kv_heads * layout.max_splits(problem), problem.batch, 1];
     problem.launch(lower, Launch { shader, bindings, params: problem.params()?, grid, ops: problem.ops() })
 }
 

@@ -1,4 +1,4 @@
-// Part of the context for one key-value head; grid: key-value heads, splits, batch. Parts take turns at the context, a
+// Part of the context for one key-value head; grid: key-value heads of each split, batch. Parts take turns at the context, a
 // chunk each: together they read on in one place, and none has more than a chunk too many.
 // LANES neighbouring lanes hold the channels of one key; KEYS keys are a turn, and several turns are under way at once.
 // With MERGES, the workgroup that is the last of its head to finish joins the parts; else merge.wgsl does.
@@ -43,9 +43,10 @@ fn lane_sum(value: f32, lid: u32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
-    let kv_head = ids.wid.x;
-    let split = ids.wid.y;
-    let b = ids.wid.z;
+    // Those at work with a short context come first, and find cores of their own.
+    let kv_head = ids.wid.x % KV_HEADS;
+    let split = ids.wid.x / KV_HEADS;
+    let b = ids.wid.y;
 #ifdef ALONE
     if context() <= ALONE {
         if split < GROUP { attend1(b, kv_head, split, 0u, 1u, ids); }
@@ -242,7 +243,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, count: u32, ids: Ids
         merged[(first_merged + (({g}u + held) ^ own)) * QUADS + lane] = sum[{g}u];
 #end
     }
-    if team == 0u && my_turn == 0u && lane % REPEATED{way} == 0u && my_head < HEADS{way} {
+    if ids.lane < LANES && my_turn == 0u && lane % REPEATED{way} == 0u && my_head < HEADS{way} {
         merged_state[first_merged + my_head] = vec2(highest, total);
     }
 #else

@@ -216,7 +216,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, count: u32, ids: Ids
     total += subgroupShuffleXor(total, REPEATED{way} << {t}u);
 #end
     // Sums over the teams of lanes in a subgroup. As long as heads can be halved, each half of the teams keeps a half.
-    let team = slot % JOINED;
+    let team = ids.lane / LANES % JOINED;
     var held = 0u;
 #for k JOIN_STEPS
     total += subgroupShuffleXor(total, LANES << {k}u);
@@ -243,7 +243,7 @@ fn attend{way}(b: u32, kv_head: u32, head: u32, split: u32, count: u32, ids: Ids
         merged[(first_merged + (({g}u + held) ^ own)) * QUADS + lane] = sum[{g}u];
 #end
     }
-    if ids.lane < LANES && my_turn == 0u && lane % REPEATED{way} == 0u && my_head < HEADS{way} {
+    if team == 0u && my_turn == 0u && lane % REPEATED{way} == 0u && my_head < HEADS{way} {
         merged_state[first_merged + my_head] = vec2(highest, total);
     }
 #else

@@ -29,7 +29,20 @@ fn bench(arguments: &[&str]) -> (String, Value) {
 
 #[test]
 fn every_route_of_attention_is_measured_and_agrees() {
-    let small = ["--shape", "4/2/32", "--context", "70", "--prefill", "20", "--rotate", "1", "--runs", "1"];
+    let small = [
+        "--shape",
+        "4/2/32",
+        "--context",
+        "70",
+        "--prefill",
+        "20",
+        "--rotate",
+        "1",
+        "--chain",
+        "3",
+        "--runs",
+        "1",
+    ];
     let limits = ["--bandwidth", "100", "--flops", "1", "--matrix-flops", "1"];
     let (text, all) = bench(&[&small[..], &limits].concat());
     assert!(!text.contains("OFF BY") && !text.contains("skipped"), "{text}");

@@ -1,7 +1,7 @@
 //! Attention by itself: every route at one problem, in one run, against what the device can do.
 //!
-//! A measured graph is a chain of attentions, each over caches of its own: one waits for the one before, as the layers
-//! of a decoder do, and together the caches exceed what the device keeps on chip.
+//! A measured graph is a chain of attentions: one waits for the one before, as the layers of a decoder do. They take turns
+//! at caches that together exceed what the device keeps on chip.
 
 mod problem;
 mod row;
@@ -49,10 +49,13 @@ pub struct Options {
     /// Routes, by parts of their names; all without.
     #[arg(long, value_delimiter = ',')]
     arm: Vec<String>,
-    /// MiB that the caches of a decoding chain take together at least; a chain has 2 to 256 attentions, which share what
-    /// beginning and ending a pass takes.
+    /// MiB that the caches of a decoding chain take together at least, in 2 to 256 pairs.
     #[arg(long, default_value_t = 1024)]
     rotate: u64,
+    /// Attentions of a decoding chain, if it has no more caches: they take turns at these, and share what beginning and
+    /// ending a pass takes.
+    #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    chain: u32,
     /// Attentions of a prefill chain.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     prefill_layers: u32,
@@ -106,9 +109,11 @@ fn problems(options: &Options) -> Vec<Problem> {
     for &shape in &options.shape {
         for &cache in &options.cache {
             for &context in options.context.iter().filter(|&&context| context > 0) {
-                let mut problem = Problem { shape, cache, seq: 1, context, layers: 1, apart: false };
+                let mut problem =
+                    Problem { shape, cache, seq: 1, context, layers: 1, pairs: 1, apart: false };
                 let wanted = (options.rotate << 20).div_ceil(2 * problem.cache_bytes().max(1));
-                problem.layers = wanted.clamp(2, 256) as u32;
+                problem.pairs = wanted.clamp(2, 256) as u32;
+                problem.layers = problem.pairs.max(options.chain);
                 problems.push(problem);
                 if options.apart {
                     problems.push(Problem { apart: true, ..problem });
@@ -121,6 +126,7 @@ fn problems(options: &Options) -> Vec<Problem> {
                 seq,
                 context: seq,
                 layers: options.prefill_layers,
+                pairs: options.prefill_layers,
                 apart: false,
             }));
         }
@@ -140,7 +146,7 @@ impl Caches {
         }
         let bytes = noise(problem.dtype(), size / problem.dtype().size());
         let mut buffers = Vec::new();
-        for _ in 0..2 * problem.layers {
+        for _ in 0..2 * problem.pairs {
             let buffer = gpu.create_buffer("cache", size)?;
             gpu.upload(&buffer, &bytes)?;
             buffers.push(buffer);

@@ -43,7 +43,10 @@ pub(super) struct Problem {
     pub(super) seq: u32,
     /// Keys, the last `seq` of which stand at the queries' positions.
     pub(super) context: u32,
+    /// Attentions of a chain.
     pub(super) layers: u32,
+    /// Pairs of caches; attentions take turns at them.
+    pub(super) pairs: u32,
     /// Whether no attention waits for another: all have the same queries.
     pub(super) apart: bool,
 }
@@ -89,14 +92,15 @@ impl Problem {
         let position = graph.add_value(Value::Int((self.context - self.seq).into()));
         let (none, causal) = (graph.add_value(Value::None), graph.add_value(Value::Bool(true)));
         let dropout = graph.add_value(Value::Double(0.0));
+        let mut cache = |_| {
+            let id = ConstantId(graph.constants.len() as u32);
+            let source = ConstantSource::Named(format!("cache {}", id.0));
+            graph.constants.push(Constant { source, stored: None });
+            tensor(&mut graph, self.dtype(), [1, self.context, kv_heads, width], Some(id))
+        };
+        let pairs: Vec<_> = (0..self.pairs).map(|_| [(); 2].map(&mut cache)).collect();
         let mut last = q;
-        for _ in 0..self.layers {
-            let [keys, values] = [(); 2].map(|()| {
-                let id = ConstantId(graph.constants.len() as u32);
-                let source = ConstantSource::Named(format!("cache {}", id.0));
-                graph.constants.push(Constant { source, stored: None });
-                tensor(&mut graph, self.dtype(), [1, self.context, kv_heads, width], Some(id))
-            });
+        for [keys, values] in pairs.into_iter().cycle().take(self.layers as usize) {
             let out = tensor(&mut graph, DType::F32, rows, None);
             let args = vec![q, keys, values, position, none, dropout, causal, none];
             graph.nodes.push(Node {
@@ -124,7 +128,10 @@ impl Problem {
         };
         let megabytes = 2.0 * self.cache_bytes() as f64 / 1e6;
         let order = if self.apart { " apart" } else { "" };
-        format!("{heads}/{kv_heads}/{width} {cache}, {what}, {} x {megabytes:.1} MB{order}", self.layers)
+        let Self { layers, pairs, .. } = self;
+        format!(
+            "{heads}/{kv_heads}/{width} {cache}, {what}, {layers} over {pairs} x {megabytes:.1} MB{order}"
+        )
     }
 }
 

@@ -37,7 +37,7 @@ impl Key {
 }
 
 /// Threads that compile at once, at most: each takes memory of the driver's, and NVIDIA's is not faster with more.
-const COMPILERS: usize = 2;
+const COMPILERS: usize = 4;
 
 /// A pipeline that some thread compiles or has compiled.
 type Slot = Arc<OnceLock<Result<Arc<Pipeline>, EngineError>>>;

@@ -160,6 +160,10 @@ fn plans_follow_changing_integers() {
                 options: &options,
             };
             let plan = etwgpu_kernels::lower(&planner, &live).unwrap();
+            for node in &plan.plans {
+                let mut launches = plan.recording.dispatches[node.dispatches.clone()].iter();
+                assert!(launches.all(|launch| launch.is_patched == node.follows_integers), "{}", case.name);
+            }
             for change in [-33, -4, -1, 1, 4, 33] {
                 let mut other = case.clone();
                 other.ints.values_mut().for_each(|value| *value += change);

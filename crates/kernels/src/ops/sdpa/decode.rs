@@ -157,8 +157,8 @@ struct Way {
 }
 
 /// Names of a way's constants: heads, half of them, turns; scores, half of them, those of a lane, lanes of one; steps over
-/// turns, and over heads if each lane counts these from its own; how often sets of keys halve the heads that they add up,
-/// and what is left then.
+/// turns, and over heads if each lane counts these from its own; how often teams of lanes halve the heads that they add
+/// up, and what is left then.
 type Names = [&'static str; 11];
 
 #[rustfmt::skip]

@@ -1,5 +1,5 @@
-// Part of the context for one key-value head; grid: key-value heads of each split, batch. Parts take turns at the context, a
-// chunk each: together they read on in one place, and none has more than a chunk too many.
+// Part of the context for one key-value head; grid: key-value heads of each split, batch. Parts take turns at the
+// context, a chunk each: together they read on in one place, and none has more than a chunk too many.
 // LANES neighbouring lanes hold the channels of one key; KEYS keys are a turn, and several turns are under way at once.
 // With MERGES, the workgroup that is the last of its head to finish joins the parts; else merge.wgsl does.
 // With ALONE, a context of at most so many keys has no parts: a workgroup for each query head walks it by itself.
@@ -43,7 +43,7 @@ fn lane_sum(value: f32, lid: u32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn main(ids: Ids) {
-    // Those at work with a short context come first, and find cores of their own.
+    // Heads lie next to each other in a cache.
     let kv_head = ids.wid.x % KV_HEADS;
     let split = ids.wid.x / KV_HEADS;
     let b = ids.wid.y;

@@ -63,7 +63,8 @@ impl Row<'_> {
         json!({
             "route": self.arm, "heads": shape.heads, "kv_heads": shape.kv_heads, "head_dim": shape.width,
             "cache": format!("{:?}", self.problem.cache).to_lowercase(), "queries": seq, "context": context,
-            "layers": layers, "pairs_of_caches": pairs, "apart": apart, "us": self.times.us, "kernels_us": self.times.kernels,
+            "layers": layers, "pairs_of_caches": pairs, "apart": apart,
+            "us": self.times.us, "kernels_us": self.times.kernels,
             "gb_per_s": self.gb_per_s(), "tflop_per_s": self.tflop_per_s(), "of_limit": self.of_limit(),
             "x_naive": self.naive.map(|naive| naive / self.times.us), "largest_difference": self.off,
         })

@@ -105,11 +105,11 @@ impl ParamsLayout {
             Self { image: Vec::new(), offsets: Vec::with_capacity(dispatches.len()), live: Vec::new() };
         let mut shared = HashMap::new();
         for dispatch in dispatches {
-            let offset = match dispatch.is_patched {
-                true => layout.add(dispatch, align),
-                false => *shared
-                    .entry((&dispatch.params, &dispatch.live_params))
-                    .or_insert_with(|| layout.add(dispatch, align)),
+            let offset = if dispatch.is_patched {
+                layout.add(dispatch, align)
+            } else {
+                let equal = shared.entry((&dispatch.params, &dispatch.live_params));
+                *equal.or_insert_with(|| layout.add(dispatch, align))
             };
             layout.offsets.push(offset);
         }

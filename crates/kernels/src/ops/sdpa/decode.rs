@@ -156,46 +156,31 @@ struct Way {
     turns: u32,
 }
 
-/// Names of a way's constants: heads, half of them, turns; scores, half of them, those of a lane, lanes of one; steps over
-/// turns, and over heads if each lane counts these from its own; how often teams of lanes halve the heads that they add
-/// up, and what is left then.
-type Names = [&'static str; 11];
-
-#[rustfmt::skip]
-const TOGETHER: Names = [
-    "HEADS0", "HALF0", "TURNS0", "SCORES0", "KEPT0", "MINE0", "REPEATED0", "TURN_STEPS0", "HEAD_STEPS0", "HALVINGS0",
-    "HELD0",
-];
-#[rustfmt::skip]
-const ALONE: Names = [
-    "HEADS1", "HALF1", "TURNS1", "SCORES1", "KEPT1", "MINE1", "REPEATED1", "TURN_STEPS1", "HEAD_STEPS1", "HALVINGS1",
-    "HELD1",
-];
-
 impl Way {
-    fn describe(&self, template: Template, layout: &Layout, names: &Names) -> Template {
-        let (heads, lanes) = (self.heads, layout.lanes);
-        let scores = heads.next_power_of_two() * self.turns;
+    /// Sets the constants of this way, which `split.wgsl` knows by its number.
+    fn describe(&self, template: Template, layout: &Layout, number: usize) -> Template {
+        let (heads, turns, lanes) = (self.heads, self.turns, layout.lanes);
+        let scores = heads.next_power_of_two() * turns;
+        // Scores that a lane adds up, and lanes that add up the same one.
         let mine = (scores / lanes).max(1);
         let repeated = (lanes / scores).max(1);
-        let steps = (self.turns / mine).ilog2();
-        let head_steps = if heads.is_power_of_two() { heads.ilog2() } else { 0 };
+        // How often teams of lanes halve the heads that they add up.
         let halvings = heads.trailing_zeros().min(layout.joined.ilog2());
-        let held = heads >> halvings;
-        let values = [
-            heads,
-            heads / 2,
-            self.turns,
-            scores,
-            scores / 2,
-            mine,
-            repeated,
-            steps,
-            head_steps,
-            halvings,
-            held,
+        let constants = [
+            (["HEADS0", "HEADS1"], heads),
+            (["HALF0", "HALF1"], heads / 2),
+            (["TURNS0", "TURNS1"], turns),
+            (["SCORES0", "SCORES1"], scores),
+            (["KEPT0", "KEPT1"], scores / 2),
+            (["MINE0", "MINE1"], mine),
+            (["REPEATED0", "REPEATED1"], repeated),
+            (["TURN_STEPS0", "TURN_STEPS1"], (turns / mine).ilog2()),
+            // Lanes count heads from their own where these are a power of two.
+            (["HEAD_STEPS0", "HEAD_STEPS1"], if heads.is_power_of_two() { heads.ilog2() } else { 0 }),
+            (["HALVINGS0", "HALVINGS1"], halvings),
+            (["HELD0", "HELD1"], heads >> halvings),
         ];
-        names.iter().zip(values).fold(template, |template, (name, value)| template.set(name, value))
+        constants.into_iter().fold(template, |template, (names, value)| template.set(names[number], value))
     }
 }
 
@@ -242,11 +227,11 @@ fn record_splits(
     let together = Way { heads: problem.group(), turns: layout.turns(problem.group()) };
     let (share, parts_at_once) = layout.joiners(problem);
     let template = template.set("SHARE", share).set("AT_ONCE", parts_at_once);
-    let template = together.describe(template, layout, &TOGETHER);
+    let template = together.describe(template, layout, 0);
     let template = match alone {
         Some(keys) => {
             let way = Way { heads: 1, turns: AT_HAND };
-            way.describe(template.flag("ALONE", true).set("ALONE", keys), layout, &ALONE)
+            way.describe(template.flag("ALONE", true).set("ALONE", keys), layout, 1)
         }
         None => template,
     };

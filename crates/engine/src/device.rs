@@ -1,5 +1,6 @@
 //! Adapters and devices.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -9,6 +10,10 @@ use crate::ahead::Worker;
 use crate::commands::Commands;
 use crate::error::EngineError;
 use crate::pipelines::Pipelines;
+
+/// Bytes of the blocks of memory that small buffers lie in, from the first to the largest. Those in the host's memory are
+/// half as large; the first one, where outputs are read back, is there in every process.
+const BLOCKS: Range<u64> = 16 << 20..256 << 20;
 
 /// Which adapter to open, and how.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,7 +129,7 @@ impl Gpu {
             } else {
                 wgpu::ExperimentalFeatures::disabled()
             },
-            memory_hints: wgpu::MemoryHints::Performance,
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCKS },
             trace: wgpu::Trace::Off,
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&desc))

@@ -9,6 +9,7 @@ mod device;
 mod disk_cache;
 mod error;
 mod execute;
+mod mapped;
 mod memory;
 mod pipelines;
 mod prepare;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::device::Gpu;
 use crate::error::EngineError;
+use crate::mapped::MappedFile;
 
 /// Bytes handed to the queue at once while streaming weights.
 const CHUNK: usize = 8 << 20;
 
-/// Bytes in flight to the device before an upload waits: bounds the host memory that staging takes.
+/// Bytes in flight to the device before an upload waits: bounds the host memory that staging takes. Of longer uploads
+/// the pages are let go of meanwhile.
 const IN_FLIGHT: usize = 64 << 20;
 
 /// Bytes of the buffers in which small ones that are only read lie together.
@@ -108,9 +110,13 @@ impl Gpu {
             let (have, room) = (bytes.len(), buffer.size);
             return Err(EngineError::Validation(format!("{have} bytes do not fit a buffer of {room}")));
         }
+        let mapped = if bytes.len() > IN_FLIGHT { MappedFile::of(bytes) } else { None };
         let mut in_flight = 0;
         for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
             self.write(buffer, (index * CHUNK) as u64, chunk);
+            if let Some(mapped) = &mapped {
+                mapped.release(chunk);
+            }
             in_flight += chunk.len();
             if in_flight >= IN_FLIGHT {
                 self.flush()?;

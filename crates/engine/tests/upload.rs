@@ -1,0 +1,104 @@
+//! Uploads of more than may be in flight at once: they arrive, and leave their source as it was.
+
+mod common;
+
+use std::fs::{self, File};
+
+use common::open;
+use etwgpu_engine::{Buffer, Gpu, Prepared, Timing, Trace};
+use etwgpu_record::{
+    Access, Binding, BufferDesc, BufferId, Dispatch, OutputCopy, Recording, Shader, WeightKey, WeightLayout,
+};
+
+/// More than is uploaded before the host waits; an odd number of words.
+const WORDS: usize = (72 << 18) + 1;
+
+/// Words that differ from page to page.
+fn words() -> Vec<u8> {
+    (0..WORDS as u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+/// Every word of a weight, one after the other in one number, by an invocation for each of 1024 rows.
+fn hashed() -> Recording {
+    let source = format!(
+        "@group(0) @binding(1) var<storage, read> x: array<u32>;
+        @group(0) @binding(2) var<storage, read_write> out: array<u32>;
+        @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+            var hash = 0u;
+            for (var i = id.x; i < {WORDS}u; i += 1024u) {{ hash = hash * 31u + x[i]; }}
+            out[id.x] = hash;
+        }}"
+    );
+    let size = WORDS as u64 * 4;
+    let mut recording = Recording::default();
+    let key = WeightKey { constant: 0, layout: WeightLayout::Raw };
+    let x = recording.add_buffer(BufferDesc::Weight { key, size });
+    let out = recording.add_buffer(BufferDesc::Temp { size: 4096 });
+    let bind = |buffer: BufferId, size, access| Binding { buffer, offset: 0, size, touched: size, access };
+    recording.dispatches.push(Dispatch {
+        shader: Shader { label: "hash", source: source.into() },
+        bindings: vec![bind(x, size, Access::Read), bind(out, 4096, Access::ReadWrite)],
+        grid: [16, 1, 1],
+        ..Dispatch::default()
+    });
+    recording.outputs.push(OutputCopy { output: 0, buffer: out, size: 4096 });
+    recording
+}
+
+/// What the device makes of a weight.
+fn on_device(gpu: &Gpu, weight: &Buffer) -> Vec<u8> {
+    let mut prepared = Prepared::new(gpu, &hashed(), &|_| Some(weight.clone())).unwrap();
+    let mut got = Vec::new();
+    let mut sink = |_: usize, bytes: &[u8]| {
+        got = bytes.to_vec();
+        Ok(())
+    };
+    prepared.run(gpu, &[], &mut sink, &mut Trace::new(Timing::Off, false)).unwrap();
+    got
+}
+
+/// What it should make of it.
+fn expected(bytes: &[u8]) -> Vec<u8> {
+    let words: Vec<u32> = bytes.chunks_exact(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect();
+    let row = |row: usize| {
+        words.iter().skip(row).step_by(1024).fold(0u32, |h, &w| h.wrapping_mul(31).wrapping_add(w))
+    };
+    (0..1024).flat_map(|i| row(i).to_le_bytes()).collect()
+}
+
+#[test]
+fn memory_of_the_process_arrives_and_stays() {
+    let (gpu, bytes) = (open(), words());
+    let weight = gpu.create_buffer("weight", bytes.len() as u64).unwrap();
+    gpu.upload(&weight, &bytes).unwrap();
+    assert!(on_device(&gpu, &weight) == expected(&words()));
+    assert!(bytes == words(), "an upload changes nothing");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn pages_of_a_mapped_file_arrive_and_are_let_go_of() {
+    let path = std::env::temp_dir().join(format!("etwgpu-upload-{}", std::process::id()));
+    fs::write(&path, words()).unwrap();
+    let file = File::open(&path).unwrap();
+    fs::remove_file(&path).unwrap(); // The open file keeps its bytes.
+    // SAFETY: nobody else knows the file.
+    let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
+    let gpu = open();
+    let weight = gpu.create_buffer("weight", map.len() as u64).unwrap();
+    assert!(expected(&map) == expected(&words()));
+    let before = resident(&map);
+    assert!(before >= map.len() as u64 - 4096, "{before} bytes were read");
+    gpu.upload(&weight, &map).unwrap();
+    let after = resident(&map);
+    assert!(after <= 64 << 10, "{after} of {before} bytes are still in memory");
+    assert!(on_device(&gpu, &weight) == expected(&map));
+}
+
+/// Bytes in memory of the map that begins where these do.
+#[cfg(target_os = "linux")]
+fn resident(bytes: &[u8]) -> u64 {
+    let start = bytes.as_ptr() as u64;
+    let maps = procfs::process::Process::myself().unwrap().smaps().unwrap();
+    maps.into_iter().find(|map| map.address.0 == start).unwrap().extension.map["Rss"]
+}

@@ -1,5 +1,6 @@
 //! Pipelines: compiled once per module and binding layout, in parallel, shared by all delegates.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,7 +114,9 @@ impl Gpu {
         let is_missing = |(_, slot, _): &&(Key, Slot, &'static str)| {
             slot.get().is_none() && seen.insert(Arc::as_ptr(slot))
         };
-        let missing: Vec<_> = wanted.iter().filter(is_missing).collect();
+        let mut missing: Vec<_> = wanted.iter().filter(is_missing).collect();
+        // Long shaders take long as a rule, and no thread should begin one when the others are done.
+        missing.sort_by_key(|(key, ..)| Reverse(key.source.len()));
         self.compile_all(&missing);
         wanted
             .iter()

@@ -189,6 +189,13 @@ impl Session {
         Ok(Profile { lowered: self.lowered_now(plan)?, trace, stats })
     }
 
+    /// Runs once like [`Session::profile`], without the recording: lowering it takes as long as some runs.
+    pub fn trace(&mut self, host: &mut dyn HostCall, timing: Timing) -> Result<Trace, Error> {
+        let mut trace = Trace::new(timing, true);
+        self.run_with(host, &mut trace, false)?;
+        Ok(trace)
+    }
+
     /// A plan's recording with parameters, grids and counts of work at the live integers, which the plan itself may
     /// have been made before.
     fn lowered_now(&self, plan: usize) -> Result<Lowered, Error> {

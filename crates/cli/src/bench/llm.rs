@@ -219,8 +219,7 @@ impl Decoder {
 
     fn print_profile(&mut self, position: i32, length: i32) -> Result<()> {
         let arguments = self.arguments(position, length);
-        let run = |timing| Ok(self.session.profile(&mut arguments.clone(), timing)?);
-        let (kernels, _) = Kernels::measure(&self.graph, PROFILED, run)?;
+        let (kernels, _) = Kernels::measure(&self.graph, PROFILED, &mut self.session, &arguments)?;
         print!("{}{}", kernels.summary(), lines(&kernels.launches, None));
         Ok(())
     }

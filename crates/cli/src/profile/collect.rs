@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use etwgpu_engine::Timing;
-use etwgpu_runtime::{Knobs, Profile, Session, analyse, gpu};
+use etwgpu_runtime::{Knobs, Session, analyse, gpu};
 
 use super::Options;
 use super::inputs::synthesise;
@@ -38,17 +38,16 @@ pub fn measure(options: &Options) -> Result<Measurement> {
     }
     let limits = Limits::of(&gpu, &options.limits)?;
     let mut session = Session::load(chosen.delegate.processed, &knobs, &mut &program)?;
-    let mut run = |timing| -> Result<Profile> { Ok(session.profile(&mut arguments.clone(), timing)?) };
+    let mut run = || session.trace(&mut arguments.clone(), Timing::Off);
     for _ in 0..2 {
-        run(Timing::Off)?;
+        run()?;
     }
     let mut whole: Vec<f64> = Vec::new();
     for _ in 0..options.runs {
-        let profile = run(Timing::Off)?;
-        let end = profile.trace.phases.last().map_or(0.0, |phase| phase.end.as_secs_f64());
+        let end = run()?.phases.last().map_or(0.0, |phase| phase.end.as_secs_f64());
         whole.push(end * 1e6);
     }
-    let (kernels, last) = Kernels::measure(&model.graph, options.runs, &mut run)?;
+    let (kernels, last) = Kernels::measure(&model.graph, options.runs, &mut session, &arguments)?;
     let phases = last.trace.phases.iter().map(|p| PhaseTime {
         name: p.phase.name().to_owned(),
         start_us: p.start.as_secs_f64() * 1e6,

@@ -5,18 +5,25 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 use etwgpu_engine::Timing;
 use etwgpu_graph::Graph;
-use etwgpu_runtime::Profile;
+use etwgpu_runtime::{Profile, Session};
 use serde::{Deserialize, Serialize};
 
 use super::measurement::LaunchTime;
 use super::sweeps::{Middle, Part, Sweeps};
 use crate::bench::median;
+use crate::host::Arguments;
+
+/// By how much a device's speed may change while it is measured, without a word about it.
+const STEADY: f64 = 0.02;
 
 /// What a step's kernels take. All times are in microseconds and medians.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Kernels {
     /// Time on the device of the one pass that a step has in production; it holds that of an empty pass.
     pub pass_us: Option<f64>,
+    /// By which part of itself that pass became longer while the kernels were timed: a clock that follows the load.
+    #[serde(default)]
+    pub slowdown: f64,
     /// Time of a timed pass with no launch in it.
     pub empty_us: f64,
     /// How often each launch was timed.
@@ -32,21 +39,22 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Times a step in at most `runs` sweeps; `run` repeats it with the same arguments. Returns a run in which every launch
-    /// had a timed pass of its own, too.
+    /// Times a step with these arguments in at most `runs` sweeps. Returns a run in which every launch had a timed pass of
+    /// its own, too.
     pub fn measure(
         graph: &Graph,
         runs: u32,
-        mut run: impl FnMut(Timing) -> Result<Profile>,
+        session: &mut Session,
+        arguments: &Arguments,
     ) -> Result<(Self, Profile)> {
-        let apart = run(Timing::Launches)?;
+        let apart = session.profile(&mut arguments.clone(), Timing::Launches)?;
         let barriers = apart.lowered.recording.barriers();
         let count = apart.trace.spans.len();
         if count == 0 {
             return Ok((Self { barriers, ..Self::default() }, apart));
         }
         let sweeps = Sweeps::take(count, runs, |timing| {
-            let spans = run(timing)?.trace.spans;
+            let spans = session.trace(&mut arguments.clone(), timing)?.spans;
             Ok(spans.first().context("the device has stopped to give timestamps")?.duration() / 1e3)
         })?;
         let mut times = sweeps.launches();
@@ -54,6 +62,7 @@ impl Kernels {
         times.iter_mut().for_each(|time| time.us = time.us.max(0.0));
         let kernels = Self {
             pass_us: Some(sweeps.pass_us()),
+            slowdown: sweeps.slowdown(),
             empty_us: sweeps.empty_us(),
             sweeps: sweeps.count(),
             negative,
@@ -89,6 +98,13 @@ impl Kernels {
         let _ = writeln!(text, "each kernel: the median of {sweeps} sweeps{}", known.unwrap_or_default());
         if negative > 0 {
             let _ = writeln!(text, "{negative} of {count} kernels came out below zero, and count as zero");
+        }
+        if self.slowdown.abs() > STEADY {
+            let _ = writeln!(
+                text,
+                "the pass took {:+.1} % in the last third of the sweeps: the device's clock did not stay the same",
+                100.0 * self.slowdown
+            );
         }
         let worst = self.parts.iter().max_by(|a, b| a.off_us().total_cmp(&b.off_us()));
         if let Some(worst) = worst {

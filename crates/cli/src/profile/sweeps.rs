@@ -89,6 +89,14 @@ impl Sweeps {
         median(&mut self.passes.clone())
     }
 
+    /// By which part of itself that pass became longer from the first third of the sweeps to the last.
+    pub(super) fn slowdown(&self) -> f64 {
+        let third = self.passes.len().div_ceil(3);
+        let ends = [&self.passes[..third], &self.passes[self.passes.len() - third..]];
+        let [first, last] = ends.map(|passes| median(&mut passes.to_vec()));
+        if first > 0.0 { last / first - 1.0 } else { 0.0 }
+    }
+
     /// A pass with no launch in it.
     pub(super) fn empty_us(&self) -> f64 {
         median(&mut self.firsts.iter().map(|sweep| sweep[0]).collect::<Vec<_>>())
@@ -262,6 +270,21 @@ mod tests {
         assert!((25..=65).contains(&known), "about half of 85 lie within their error, not {known}");
         let parts = sweeps.parts(&launches);
         assert!(parts.iter().all(|part| part.off_us() < 0.05 * part.us), "{parts:?}");
+    }
+
+    #[test]
+    fn a_device_that_slows_down_is_told() {
+        let times = times(85);
+        let total: f64 = times.iter().sum();
+        let mut runs = 0;
+        // Twice as slow in the last half of twelve sweeps: 86 passes from the start, 9 from cuts on, 9 whole ones.
+        let slow = |from: usize, to: usize| {
+            runs += 1;
+            if runs > 6 * 104 { times[from..to].iter().sum() } else { 0.0 }
+        };
+        close(sweeps(&times, 12, slow).slowdown(), 1.0, 1e-9);
+        close(sweeps(&times, 12, |_, _| total).slowdown(), 0.0, 1e-9);
+        close(sweeps(&times, 1, |_, _| 4.4).slowdown(), 0.0, 1e-9);
     }
 
     #[test]

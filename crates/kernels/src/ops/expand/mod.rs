@@ -11,7 +11,7 @@ use crate::args::OpError;
 use crate::invalid;
 use crate::op::OpDef;
 use crate::ops::binary::broadcast_strides;
-use crate::ops::strided::record;
+use crate::ops::strided::{Origin, record};
 
 /// Sizes in argument 1; -1 keeps a dimension's size.
 pub const EXPAND: OpDef = OpDef::kernel(
@@ -19,7 +19,7 @@ pub const EXPAND: OpDef = OpDef::kernel(
     |cx| resolve(&cx.tensor(0)?.dims, &cx.ints(1)?).map(|dims| vec![dims]),
     |lower| {
         let (tensor, out) = (lower.cx.tensor(0)?, lower.cx.out(0)?);
-        record(lower, &tensor, 0, &broadcast_strides(&tensor.dims, &out.dims))
+        record(lower, &tensor, Origin::At(0), &broadcast_strides(&tensor.dims, &out.dims))
     },
 );
 

@@ -10,7 +10,7 @@ use etwgpu_graph::Dims;
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::invalid;
 use crate::op::OpDef;
-use crate::ops::strided::{contiguous, record};
+use crate::ops::strided::{Origin, contiguous, record};
 
 /// Dimensions in the order that argument 1 gives.
 pub const PERMUTE: OpDef = OpDef::kernel(
@@ -23,7 +23,7 @@ pub const PERMUTE: OpDef = OpDef::kernel(
         let (tensor, order) = (lower.cx.tensor(0)?, order(&lower.cx)?);
         let from = contiguous(&tensor.dims);
         let strides: Dims = order.iter().map(|&d| from[d]).collect();
-        record(lower, &tensor, 0, &strides)
+        record(lower, &tensor, Origin::At(0), &strides)
     },
 );
 
@@ -37,7 +37,7 @@ pub const TRANSPOSE: OpDef = OpDef::kernel(
     |lower| {
         let tensor = matrix(&lower.cx)?;
         let strides: Dims = contiguous(&tensor.dims).iter().rev().copied().collect();
-        record(lower, &tensor, 0, &strides)
+        record(lower, &tensor, Origin::At(0), &strides)
     },
 );
 

@@ -61,6 +61,17 @@ fn moving_window(start: i64) -> Case {
     b.finish(&[result])
 }
 
+/// What the host's integer leaves of rows below their bound, counted from behind where it is negative.
+fn moving_tail(start: i64) -> Case {
+    let mut b = Builder::new(format!("slice from a symbolic {start} on"));
+    let values = b.random.signed(6 * 3, 1.0);
+    let x = b.input_below(&[9, 3], Array::new(F32, &[6, 3], values));
+    let start = b.integer(start);
+    let result = b.result(F32, &[9, 3]);
+    b.node("aten.slice_copy.Tensor", &[x.into(), Arg::Int(0), start.into(), Arg::Int(i64::MAX)], &[result]);
+    b.finish(&[result])
+}
+
 /// A slice, a selection and a permutation that take everything as it lies, and another permutation, of what is computed.
 fn everything() -> Case {
     let mut b = Builder::new("slice, select and permute everything");
@@ -92,6 +103,7 @@ fn everything_before_a_change() -> Case {
 /// Every case.
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = [0, 3, 4, 5, 8].into_iter().map(moving_window).collect();
+    cases.extend([-9, -2, 0, 1, 7].into_iter().map(moving_tail));
     cases.extend([everything(), everything_before_a_change()]);
     for dtype in [F32, I32, F16, Bool] {
         cases.extend(SLICES.iter().map(|&s| slice(dtype, s)));

@@ -5,7 +5,7 @@ pub mod cases;
 #[cfg(feature = "reference")]
 pub mod reference;
 
-use etwgpu_graph::Dims;
+use etwgpu_graph::{Dims, ValueId};
 
 use crate::args::{NodeCx, OpError, TensorArg};
 use crate::invalid;
@@ -23,12 +23,18 @@ pub const SLICE: OpDef = OpDef::kernel(
         Ok(vec![dims])
     },
     |lower| {
-        lower.follow_integers();
+        if lower.cx.symbolic(4).is_some() {
+            lower.follow_integers();
+        }
         let (tensor, slice) = (lower.cx.tensor(0)?, Slice::of(&lower.cx)?);
         let mut strides = contiguous(&tensor.dims);
-        let offset = slice.start * strides[slice.dim];
+        let stride = strides[slice.dim];
         strides[slice.dim] *= slice.step;
-        record(lower, &tensor, offset, &strides)
+        let origin = match lower.cx.symbolic(2) {
+            Some(start) => Origin::Follows { start, size: tensor.dims[slice.dim], stride },
+            None => Origin::At(slice.start * stride),
+        };
+        record(lower, &tensor, origin, &strides)
     },
 );
 
@@ -46,7 +52,7 @@ pub const SELECT: OpDef = OpDef::kernel(
         let (dim, index) = select_position(&lower.cx, &tensor)?;
         let mut strides = contiguous(&tensor.dims);
         let offset = index * strides.remove(dim);
-        record(lower, &tensor, offset, &strides)
+        record(lower, &tensor, Origin::At(offset), &strides)
     },
 );
 
@@ -113,19 +119,30 @@ pub(crate) fn pad8(values: &[u32], fill: u32) -> [u32; 8] {
     padded
 }
 
-/// Records a copy into output 0 of the elements at `offset + sum of coordinate * stride`, unless those are all of the source
+/// Which element of the source is the first of a copy.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin {
+    /// Always this one.
+    At(u32),
+    /// The one at a position in a dimension of this size and stride that follows a symbolic integer, clamped as Python does.
+    Follows { start: ValueId, size: u32, stride: u32 },
+}
+
+/// Records a copy into output 0 of the elements at `origin + sum of coordinate * stride`, unless those are all of the source
 /// in its order.
 pub(crate) fn record(
     lower: &mut Lower<'_>,
     source: &TensorArg,
-    offset: u32,
+    origin: Origin,
     strides: &[u32],
 ) -> Result<(), OpError> {
     const WG: u32 = 256;
+    // Which parameter is `start`.
+    const START: u32 = 3;
     let out = lower.cx.out(0)?;
     let in_order =
         out.dims.iter().zip(strides).zip(contiguous(&out.dims)).all(|((&d, &s), c)| d == 1 || s == c);
-    if offset == 0 && in_order && lower.shares(source)? {
+    if matches!(origin, Origin::At(0)) && in_order && lower.shares(source)? {
         return Ok(());
     }
     let element = out.dtype.size();
@@ -133,14 +150,21 @@ pub(crate) fn record(
         return Err(crate::unsupported!("{:?} elements copied to {:?}", source.dtype, out.dtype));
     }
     let words = out.bytes().div_ceil(4);
-    let mut params = vec![out.numel() as u32, words as u32, offset, 0];
+    let (offset, symbol, [start, size, stride]) = match origin {
+        Origin::At(offset) => (offset, None, [0; 3]),
+        Origin::Follows { start, size, stride } => {
+            (0, Some(start), [lower.cx.live.ints[start.index()] as u32, size, stride])
+        }
+    };
+    let mut params = vec![out.numel() as u32, words as u32, offset, start];
     params.extend(pad8(&out.dims, 1));
     params.extend(pad8(strides, 0));
+    params.extend([size, stride]);
     let bindings = vec![lower.read(source).touching(out.bytes()), lower.write(&out)];
     let grid = lower.grid(words.div_ceil(WG.into()));
     let shader = Template::new("strided_copy", include_str!("strided.wgsl"))
         .set("WG", WG)
         .set("ELEMENT_BYTES", element as u32)
         .shader();
-    lower.launch(Launch { shader, bindings, params, grid, ops: 0 })
+    lower.launch_live(Launch { shader, bindings, params, grid, ops: 0 }, &[(START, symbol)])
 }

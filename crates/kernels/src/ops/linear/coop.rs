@@ -227,7 +227,8 @@ fn record_products(
     let mut builder = Builder::new(lower, template);
     builder.bind("x", "array<vec4<u32>>", rows.rows);
     joint.describe_segments(&mut builder);
-    joint.bind_weights(&mut builder, "array<vec2<u32>>", if quad_scales { quads } else { scalars });
+    let scales_of = if quad_scales { quads } else { scalars };
+    joint.bind_weights(&mut builder, "array<vec2<u32>>", |_, dtype| scales_of(dtype));
     match parts {
         Some(parts) => builder.bind("parts", "array<vec4<f32>>", parts),
         None => {

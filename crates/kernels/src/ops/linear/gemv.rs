@@ -187,7 +187,7 @@ pub(crate) fn record_joint(lower: &mut Lower<'_>, joint: &Joint, label: &'static
     builder.read("x", "array<elem4>", &joint.x);
     bind_prologue(joint, &mut builder);
     joint.describe_segments(&mut builder);
-    joint.bind_weights(&mut builder, "array<vec4<u32>>", scalars);
+    bind_weights(joint, &mut builder);
     joint.bind_biases(&mut builder, scalars);
     joint.bind_outputs(&mut builder, scalars);
     let (positions, live) = bind_rotation(joint, &mut builder);
@@ -211,6 +211,22 @@ fn flag_integers(joint: &Joint, caps: &Caps, template: Template) -> Template {
         .flag("ONE_BYTE", is_quantised && is_gated)
         .flag("UP_EARLY", is_gated && !is_quantised)
         .flag("UP_LATER", is_gated && is_quantised)
+}
+
+/// Binds weights and scales: as structures of four channels each, where those lie next to each other.
+fn bind_weights(joint: &Joint, builder: &mut Builder<'_, '_>) {
+    const FOUR_SCALES: [&str; 3] = ["array<FourScales0>", "array<FourScales1>", "array<FourScales2>"];
+    let segments = &joint.segments;
+    let pairs_lie_apart = matches!(&joint.epilogue, Epilogue::RopeCache(rope) if rope.halves);
+    let dtype = segments[0].scales.dtype;
+    let is_alike = segments.iter().all(|s| s.n.is_multiple_of(4) && s.scales.dtype == dtype);
+    builder.with(|t| t.set("MATRICES", segments.len() as u32));
+    if is_alike && !pairs_lie_apart {
+        builder.with(|t| t.flag("FOURS", true).flag("SCALES_F16", dtype == DType::F16));
+        joint.bind_weights(builder, "array<FourRows>", |position, _| FOUR_SCALES[position]);
+    } else {
+        joint.bind_weights(builder, "array<vec4<u32>>", |_, dtype| scalars(dtype));
+    }
 }
 
 fn bind_prologue(joint: &Joint, builder: &mut Builder<'_, '_>) {

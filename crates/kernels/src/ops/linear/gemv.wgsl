@@ -41,25 +41,28 @@ var<workgroup> partial: array<f32, PARTS * SUMS * TEAM_ROWS>;
 var<workgroup> tree: array<vec4<f32>, WG>;
 #endif
 
-fn weight_at(segment: u32, n: u32, chunk: u32) -> vec4<u32> {
-#ifdef TWO
-    if segment == 1u { return weight1[n * ROW_CHUNKS + chunk]; }
+#ifdef SCALES_F16
+alias scale_elem = f16;
+#else
+alias scale_elem = f32;
 #endif
-#ifdef THREE
-    if segment == 2u { return weight2[n * ROW_CHUNKS + chunk]; }
-#endif
-    return weight0[n * ROW_CHUNKS + chunk];
+#ifdef FOURS
+// Output channels that lie next to each other, by name: the distances between them are then offsets in the loads.
+struct FourRows {
+    a: array<vec4<u32>, ROW_CHUNKS>,
+    b: array<vec4<u32>, ROW_CHUNKS>,
+    c: array<vec4<u32>, ROW_CHUNKS>,
+    d: array<vec4<u32>, ROW_CHUNKS>,
 }
-
-fn scale_at(segment: u32, n: u32, chunk: u32) -> f32 {
-#ifdef TWO
-    if segment == 1u { return f32(scales1[n * G1 + chunk / (GROUP1 / 32u)]); }
-#endif
-#ifdef THREE
-    if segment == 2u { return f32(scales2[n * G2 + chunk / (GROUP2 / 32u)]); }
-#endif
-    return f32(scales0[n * G0 + chunk / (GROUP0 / 32u)]);
+#for s MATRICES
+struct FourScales{s} {
+    a: array<scale_elem, G{s}>,
+    b: array<scale_elem, G{s}>,
+    c: array<scale_elem, G{s}>,
+    d: array<scale_elem, G{s}>,
 }
+#end
+#endif
 
 // Weights of four output channels on their way.
 struct Quad {
@@ -70,19 +73,41 @@ struct Quad {
     scale: vec4<f32>,
 }
 
-fn fetch(segment: u32, n: vec4<u32>, chunk: u32) -> Quad {
+#for s MATRICES
+fn fetch{s}(n: vec4<u32>, chunk: u32) -> Quad {
+    let group = chunk / (GROUP{s} / 32u);
+#ifdef FOURS
+    let four = n.x / 4u;
+    let scale = vec4(scales{s}[four].a[group], scales{s}[four].b[group], scales{s}[four].c[group], scales{s}[four].d[group]);
     return Quad(
-        weight_at(segment, n.x, chunk),
-        weight_at(segment, n.y, chunk),
-        weight_at(segment, n.z, chunk),
-        weight_at(segment, n.w, chunk),
-        vec4(
-            scale_at(segment, n.x, chunk),
-            scale_at(segment, n.y, chunk),
-            scale_at(segment, n.z, chunk),
-            scale_at(segment, n.w, chunk),
-        ),
+        weight{s}[four].a[chunk],
+        weight{s}[four].b[chunk],
+        weight{s}[four].c[chunk],
+        weight{s}[four].d[chunk],
+        vec4<f32>(scale),
     );
+#else
+    let at = n * G{s} + group;
+    let scale = vec4(scales{s}[at.x], scales{s}[at.y], scales{s}[at.z], scales{s}[at.w]);
+    return Quad(
+        weight{s}[n.x * ROW_CHUNKS + chunk],
+        weight{s}[n.y * ROW_CHUNKS + chunk],
+        weight{s}[n.z * ROW_CHUNKS + chunk],
+        weight{s}[n.w * ROW_CHUNKS + chunk],
+        vec4<f32>(scale),
+    );
+#endif
+}
+#end
+
+fn fetch(segment: u32, n: vec4<u32>, chunk: u32) -> Quad {
+#ifdef TWO
+    if segment == 1u { return fetch1(n, chunk); }
+#endif
+#ifdef THREE
+    if segment == 2u { return fetch2(n, chunk); }
+#endif
+    return fetch0(n, chunk);
 }
 
 // This thread's part of four products.

@@ -183,19 +183,19 @@ impl Joint {
         builder.with(|t| t.flag("TWO", self.segments.len() > 1).flag("THREE", self.segments.len() > 2));
     }
 
-    /// Weights, as arrays of `item`, and their scales, as arrays that `scales_of` names.
+    /// Weights, as arrays of `item`, and their scales, as arrays that `scales_of` names, given the segment's position.
     pub(super) fn bind_weights(
         &self,
         builder: &mut Builder<'_, '_>,
         item: &'static str,
-        scales_of: fn(DType) -> &'static str,
+        scales_of: impl Fn(usize, DType) -> &'static str,
     ) {
-        for (segment, names) in self.segments.iter().zip(NAMES) {
+        for (position, (segment, names)) in self.segments.iter().zip(NAMES).enumerate() {
             builder.read(names[0], item, &segment.weight);
             let [groups, cols] = [0, 1].map(|d| segment.scales.dims[d]);
             let layout = WeightLayout::Transposed { rows: groups, cols };
             let scales = builder.lower.weight(&segment.scales, layout);
-            builder.bind(names[1], scales_of(segment.scales.dtype), scales);
+            builder.bind(names[1], scales_of(position, segment.scales.dtype), scales);
         }
     }
 

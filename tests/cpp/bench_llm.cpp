@@ -4,8 +4,9 @@
 //             [--soak STEPS] [--json FILE]
 //
 // Prefill is measured at position 0; prompts longer than the program takes at once are fed in chunks. Decode is greedy
-// and measured over the last --decode tokens before each context length. --soak runs that many more single-token
-// steps and reports after each quarter of them how many bytes and blocks of heap the process holds more than before.
+// and measured over the last --decode tokens before each context length: the time in `forward`, logits included, without
+// that of choosing the next token from them. --soak runs that many more single-token steps and reports after each quarter
+// of them how many bytes and blocks of heap the process holds more than before.
 #include <sys/stat.h>
 #include <time.h>
 
@@ -15,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -178,7 +180,6 @@ Decode decode(Module& module, std::int64_t context, std::int64_t count, std::int
   std::vector<double> walls;
   double cpu = 0;
   const etwgpu_totals before = totals();
-  const auto begin = Clock::now();
   for (std::int64_t position = start; position < context; ++position) {
     const auto step_begin = Clock::now();
     const double cpu_begin = thread_cpu_seconds();
@@ -190,7 +191,7 @@ Decode decode(Module& module, std::int64_t context, std::int64_t count, std::int
     }
     token[0] = argmax(last_logits(outputs.get()));
   }
-  const double seconds = seconds_since(begin);
+  const double seconds = std::accumulate(walls.begin(), walls.end(), 0.0);
   const etwgpu_totals after = totals();
   const auto n = static_cast<double>(count);
   const auto per_token = [n](std::uint64_t a, std::uint64_t b) { return static_cast<double>(a - b) / n; };

@@ -17,7 +17,8 @@ use crate::ffi;
 const OWN: LevelFilter = LevelFilter::Info;
 const OTHERS: LevelFilter = LevelFilter::Error;
 
-/// Lines of other threads that wait at most; later ones are counted and dropped.
+/// Lines of other threads that wait at most, ours and those of other crates each; later ones are counted and dropped. At
+/// `debug` the compiler of shaders alone says thousands before a first one is done.
 const WAITING: usize = 4096;
 
 static LOGGER: Logger = Logger {
@@ -40,16 +41,20 @@ struct Line {
 /// Lines of threads that are in no bridge call, in order.
 struct Queue {
     lines: VecDeque<Line>,
+    /// How many of them are others', and ours.
+    counts: [usize; 2],
     dropped: usize,
 }
 
 impl Queue {
     const fn new() -> Self {
-        Self { lines: VecDeque::new(), dropped: 0 }
+        Self { lines: VecDeque::new(), counts: [0; 2], dropped: 0 }
     }
 
     fn push(&mut self, line: Line) {
-        if self.lines.len() < WAITING {
+        let count = &mut self.counts[usize::from(is_own(&line.target))];
+        if *count < WAITING {
+            *count += 1;
             self.lines.push_back(line);
         } else {
             self.dropped += 1;

@@ -5,16 +5,19 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use common::{Demo, repository, snapshot};
 use etwgpu_cli::look::{Device, Report, Sizes, report};
 use etwgpu_cli::pte::Pte;
-use etwgpu_kernels::LowerOptions;
+use etwgpu_graph::ValueId;
+use etwgpu_kernels::ops::sdpa::caches_by_kind;
 use etwgpu_kernels::passes::PassOptions;
-use etwgpu_record::Caps;
-use etwgpu_runtime::RunStats;
+use etwgpu_kernels::{LowerOptions, lower};
+use etwgpu_record::{BufferDesc, BufferId, Caps, Dispatch, Recording};
+use etwgpu_runtime::{RunStats, analyse};
 
 const POSITION: i64 = 20;
 
@@ -76,6 +79,42 @@ fn work_of_one_token() {
         compared += 1;
     }
     assert!(compared > 0);
+}
+
+/// All caches of a kind lie in one buffer, where a device waits for what was done to any of them.
+#[test]
+fn caches_that_lie_together_cost_no_wait() {
+    for path in MODELS.iter().map(|model| repository().join(model)).filter(|model| model.exists()) {
+        let pte = Pte::open(&path).unwrap();
+        let program = pte.program().unwrap();
+        let model = analyse(program.methods[0].delegates[0].processed, &PassOptions::default()).unwrap();
+        let kinds = caches_by_kind(&model.graph);
+        assert!(kinds.iter().all(|kind| kind.len() >= 2), "{path:?}: {kinds:?}");
+        for (caps, live) in devices()
+            .into_iter()
+            .flat_map(|caps| [model.single().unwrap(), model.bound.clone()].map(|live| (caps.clone(), live)))
+        {
+            let mut recording =
+                lower(&model.planner(&caps, &LowerOptions::default()), &live).unwrap().recording;
+            let apart = recording.barriers();
+            let Recording { buffers, dispatches, .. } = &mut recording;
+            for kind in &kinds {
+                let is_of_kind = |buffer: BufferId| match &buffers[buffer.index()] {
+                    BufferDesc::State { value, .. } => kind.contains(&ValueId(*value)),
+                    _ => false,
+                };
+                let mut bound = dispatches.iter_mut().flat_map(|launch| &mut launch.bindings);
+                let first = bound.find(|binding| is_of_kind(binding.buffer)).unwrap().buffer;
+                bound.filter(|b| is_of_kind(b.buffer)).for_each(|binding| binding.buffer = first);
+                let uses = |launch: &Dispatch| {
+                    let uses = launch.bindings.iter().filter(|b| b.buffer == first);
+                    uses.map(|b| b.access).collect::<HashSet<_>>().len()
+                };
+                assert!(dispatches.iter().map(uses).all(|uses| uses <= 1), "read and written at once");
+            }
+            assert_eq!(recording.barriers(), apart, "{path:?} on {}", caps.name);
+        }
+    }
 }
 
 #[test]

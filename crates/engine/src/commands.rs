@@ -67,6 +67,9 @@ impl Commands {
 
     /// What the passes of a timed run hold.
     pub(crate) fn windows(&self, timing: Timing) -> Vec<Window> {
+        if timing == Timing::Off {
+            return Vec::new(); // without a look at every launch, in front of each submission
+        }
         timing.windows(self.active().map(|(position, _)| position))
     }
 

@@ -13,7 +13,7 @@ const CHUNK: usize = 8 << 20;
 /// the pages are let go of meanwhile.
 const IN_FLIGHT: usize = 64 << 20;
 
-/// Bytes of the buffers in which small ones that are only read lie together.
+/// Bytes of the buffers in which smaller ones lie together.
 const SHARED: u64 = 256 << 20;
 
 /// Memory on the device: a whole buffer, or a part of one that others share. Clones name the same memory.
@@ -41,7 +41,7 @@ impl Gpu {
 
     /// Allocates storage for each size, in few buffers: each one that commands use costs the host time in every run.
     ///
-    /// Launches must only read it, as a launch cannot read and write parts of one buffer.
+    /// No launch may read one part and write another, and each waits for what others did to any part.
     pub fn create_together(&self, label: &str, sizes: &[u64]) -> Result<Vec<Buffer>, EngineError> {
         let align = u64::from(self.caps().storage_align.max(4));
         let most = SHARED.min(self.caps().max_buffer);

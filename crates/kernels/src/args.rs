@@ -138,6 +138,14 @@ impl<'a> NodeCx<'a> {
         id.and_then(|id| self.tensor_of(id)).ok_or_else(|| invalid!("output {index} is missing or no tensor"))
     }
 
+    /// Live sizes of tensor argument `index`.
+    pub fn dims(&self, index: usize) -> Result<&'a Dims, OpError> {
+        let id = self.node().args.get(index).copied();
+        id.filter(|&id| self.graph.tensor(id).is_some())
+            .map(|id| &self.live.dims[id.index()])
+            .ok_or_else(|| self.mismatch(index, "a tensor"))
+    }
+
     /// Declared upper bound of tensor argument `index`.
     pub fn bound(&self, index: usize) -> Result<&'a Dims, OpError> {
         let id = self.node().args.get(index).copied();

@@ -151,15 +151,20 @@ impl Flow {
     ) -> Result<(), LiveError> {
         let mut nodes = Nodes::none(graph.nodes.len());
         let mark_readers = |nodes: &mut Nodes, id: ValueId| {
-            self.readers[id.index()].iter().for_each(|&node| nodes.mark(node));
+            let resized = graph.tensor(id).is_some();
+            self.readers[id.index()].iter().for_each(|&node| nodes.mark(node, resized));
         };
         dirty.0.iter().for_each(|&id| mark_readers(&mut nodes, id));
-        while let Some(index) = nodes.next() {
+        while let Some((index, resized)) = nodes.next() {
             let node = &graph.nodes[index];
             let fail = |error| LiveError { node: index, op: node.op.clone(), error };
             let def = self.operators[index]
                 .ok_or_else(|| fail(OpError::Unsupported("no such operator in this delegate".into())))?;
             let cx = NodeCx { graph, live, index };
+            if let (Some(recheck), false) = (def.recheck, resized) {
+                recheck(&cx).map_err(fail)?;
+                continue;
+            }
             match def.body {
                 Body::Scalar(eval) => {
                     let value = eval(&cx).map_err(fail)?;
@@ -188,28 +193,39 @@ impl Flow {
 
 /// A set of nodes that is walked in execution order, a bit each.
 struct Nodes {
-    words: Vec<u64>,
+    words: Vec<Marks>,
     /// The first node that is not yet walked past.
     at: usize,
 }
 
+/// 64 nodes: which are in the set, and for which of these a tensor is the reason.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    all: u64,
+    resized: u64,
+}
+
 impl Nodes {
     fn none(count: usize) -> Self {
-        Self { words: vec![0; count.div_ceil(64)], at: 0 }
+        Self { words: vec![Marks::default(); count.div_ceil(64)], at: 0 }
     }
 
-    fn mark(&mut self, node: usize) {
-        self.words[node / 64] |= 1 << (node % 64);
+    fn mark(&mut self, node: usize, resized: bool) {
+        let marks = &mut self.words[node / 64];
+        marks.all |= 1 << (node % 64);
+        marks.resized |= u64::from(resized) << (node % 64);
     }
 
-    fn next(&mut self) -> Option<usize> {
+    /// The next node, and whether a tensor is the reason.
+    fn next(&mut self) -> Option<(usize, bool)> {
         for word in self.at / 64..self.words.len() {
             let ahead = if word == self.at / 64 { u64::MAX << (self.at % 64) } else { u64::MAX };
-            let bits = self.words[word] & ahead;
+            let Marks { all, resized } = self.words[word];
+            let bits = all & ahead;
             if bits != 0 {
-                let node = word * 64 + bits.trailing_zeros() as usize;
-                self.at = node + 1;
-                return Some(node);
+                let bit = bits.trailing_zeros();
+                self.at = word * 64 + bit as usize + 1;
+                return Some((self.at - 1, resized >> bit & 1 == 1));
             }
         }
         None

@@ -8,6 +8,9 @@ use crate::lower::Lower;
 /// Live sizes of every output tensor, in order.
 pub type ShapeFn = fn(&NodeCx<'_>) -> Result<Vec<Dims>, OpError>;
 
+/// Whether live sizes and integers are such as the operator takes.
+pub type CheckFn = fn(&NodeCx<'_>) -> Result<(), OpError>;
+
 /// How an operator is evaluated.
 #[derive(Clone, Copy)]
 pub enum Body {
@@ -32,6 +35,8 @@ pub struct OpDef {
     pub body: Body,
     /// Arguments that are written in place.
     pub mutates: &'static [usize],
+    /// All that is left of `shape` where integers changed and no size did; for output sizes that follow from sizes alone.
+    pub recheck: Option<CheckFn>,
 }
 
 impl OpDef {
@@ -41,6 +46,6 @@ impl OpDef {
         shape: ShapeFn,
         lower: fn(&mut Lower<'_>) -> Result<(), OpError>,
     ) -> Self {
-        Self { names, body: Body::Kernel { shape, lower }, mutates: &[] }
+        Self { names, body: Body::Kernel { shape, lower }, mutates: &[], recheck: None }
     }
 }

@@ -4,6 +4,7 @@ use etwgpu_graph::DType::F32;
 use etwgpu_graph::ValueId;
 use etwgpu_kernels::LowerOptions;
 use etwgpu_kernels::cases::{self, Arg, Builder, Case};
+use etwgpu_kernels::ops::sdpa::caches_by_kind;
 use etwgpu_kernels::passes::{self, PassOptions};
 use etwgpu_kernels::storage::{Kind, Storage};
 use etwgpu_record::{BufferDesc, Caps};
@@ -94,6 +95,37 @@ fn prepacking_leaves_states_apart_and_no_work() {
     let storage = Storage::of(&case.graph);
     let kinds: Vec<Kind> = case.graph.outputs.iter().map(|&id| storage.kind(id)).collect();
     assert_eq!(kinds, [Kind::State, Kind::Weight, Kind::Temp]);
+}
+
+/// Two layers of attention with four caches. The first may take another one's cache for its values, and something beside
+/// attention may use the last.
+fn two_layers(values_of_first: Option<usize>, is_read_beside: bool) -> (Case, [ValueId; 4]) {
+    let mut b = Builder::new("two layers");
+    let caches = [(); 4].map(|()| b.constant(F32, &[1, 4, 1, 4], vec![0.0; 16]));
+    let mut outs = Vec::new();
+    for (keys, values) in [(caches[0], caches[values_of_first.unwrap_or(1)]), (caches[2], caches[3])] {
+        let rows = [(); 3].map(|()| b.noise(F32, &[1, 1, 1, 4]));
+        outs.push(b.result(F32, &[1, 1, 1, 4]));
+        let args = [rows[0], rows[1], rows[2], keys, values].map(Arg::Id).into_iter().chain([Arg::Int(1)]);
+        b.node("sdpa_with_kv_cache.default", &args.collect::<Vec<_>>(), &outs[outs.len() - 1..]);
+    }
+    if is_read_beside {
+        outs.push(b.result(F32, &[1, 4, 1, 4]));
+        b.node("aten.clone.default", &[caches[3].into()], &outs[outs.len() - 1..]);
+    }
+    (b.finish(&outs), caches)
+}
+
+#[test]
+fn caches_of_a_kind_are_those_that_nothing_else_uses() {
+    let kinds = |values_of_first, is_read_beside| {
+        let (case, caches) = two_layers(values_of_first, is_read_beside);
+        let number = |id: ValueId| caches.iter().position(|&cache| cache == id).unwrap();
+        caches_by_kind(&case.graph).map(|kind| kind.into_iter().map(number).collect::<Vec<_>>())
+    };
+    assert_eq!(kinds(None, false), [vec![0, 2], vec![1, 3]]);
+    assert_eq!(kinds(None, true), [vec![0, 2], vec![1]]);
+    assert_eq!(kinds(Some(2), false), [vec![0], vec![3]], "the second is both");
 }
 
 #[test]

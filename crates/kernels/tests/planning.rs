@@ -6,7 +6,7 @@ use etwgpu_graph::DType::{F16, F32};
 use etwgpu_graph::{DType, Dims, Value};
 use etwgpu_kernels::cases::{self, Arg, Builder, Case};
 use etwgpu_kernels::fuse::Groups;
-use etwgpu_kernels::live::{Dirty, Journal, propagate};
+use etwgpu_kernels::live::{Dirty, Flow, Journal, propagate};
 use etwgpu_kernels::lower::{Planner, relower};
 use etwgpu_kernels::ops::OPS;
 use etwgpu_kernels::reference::{self, Array, count};
@@ -185,6 +185,31 @@ fn plans_follow_changing_integers() {
     }
     println!("{compared} patched, {replanned} planned anew");
     assert!(compared > 200, "only {compared} plans were compared");
+}
+
+/// Most of a decode step's sizes and integers are those of the step before, and only what follows from the others is
+/// found again.
+#[test]
+fn integers_that_change_alone_are_taken_or_refused_like_new_ones() {
+    let (mut taken, mut refused) = (0, 0);
+    for case in cases::all().into_iter().filter(|case| !case.ints.is_empty()) {
+        let (flow, before) = (Flow::of(&case.graph), live_of(&case));
+        for change in [-100_000, -33, -4, -1, 1, 4, 33, 100_000] {
+            let mut other = case.clone();
+            let (mut live, mut dirty, mut journal) = (before.clone(), Dirty::none(), Journal::default());
+            for (&id, value) in &mut other.ints {
+                *value += change;
+                journal.set_int(&mut live, id, *value);
+                dirty.mark(id);
+            }
+            let result = flow.propagate(&case.graph, &mut live, &dirty, &mut journal).map(|()| live.clone());
+            assert_eq!(result, other.live(), "{} moved by {change}", case.name);
+            *(if result.is_ok() { &mut taken } else { &mut refused }) += 1;
+            journal.undo(&mut live);
+            assert_eq!(live, before, "{} moved by {change} and back", case.name);
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} taken, {refused} refused");
 }
 
 /// A case of tensors too large to have data, at their bound.

@@ -65,7 +65,7 @@ pub enum BufferDesc {
         /// Bytes.
         size: u64,
     },
-    /// Counters of one node, zero before and after every run; never shared.
+    /// Counters, zero whenever no launch that uses them is under way.
     Counters {
         /// Bytes.
         size: u64,

@@ -1,8 +1,9 @@
-//! Memory of temporaries: slots that they share, wherever that costs nothing or memory is worth more than time.
+//! Memory of temporaries and counters: slots that they share, wherever that costs nothing or memory is worth more than
+//! time.
 
 use crate::{BufferDesc, BufferId, Recording};
 
-/// Lets temporaries whose lifetimes do not meet share a buffer.
+/// Lets temporaries whose lifetimes do not meet share a buffer, and counters likewise.
 ///
 /// A device waits before it reuses a buffer. Up to `keep_apart` bytes together, temporaries only share where the launch
 /// that reuses the buffer waits anyway, and outputs have buffers of their own; beyond, memory is worth the waits. Each
@@ -17,20 +18,22 @@ pub fn assign_slots(recording: &mut Recording, keep_apart: u64) {
     order.sort_by_key(|&i| lifetimes[i]);
     for index in order {
         let Some((first, last)) = lifetimes[index] else { continue };
-        let size = recording.buffers[index].size();
+        let desc = &recording.buffers[index];
+        let (size, counts) = (desc.size(), matches!(desc, BufferDesc::Counters { .. }));
         let may_share = !apart || (waits[first] && last != usize::MAX);
-        match best_slot(&slots, size, first).filter(|_| may_share) {
+        match best_slot(&slots, size, counts, first).filter(|_| may_share) {
             Some(slot) => {
                 let slot = &mut slots[slot];
                 slot.free_after = last;
                 slot.size = slot.size.max(size);
                 target[index] = slot.buffer;
             }
-            None => slots.push(Slot { buffer: BufferId(index as u32), size, free_after: last }),
+            None => slots.push(Slot { buffer: BufferId(index as u32), size, counts, free_after: last }),
         }
     }
-    for slot in &slots {
-        recording.buffers[slot.buffer.index()] = BufferDesc::Temp { size: slot.size };
+    for &Slot { buffer, size, counts, .. } in &slots {
+        recording.buffers[buffer.index()] =
+            if counts { BufferDesc::Counters { size } } else { BufferDesc::Temp { size } };
     }
     for (index, &to) in target.iter().enumerate() {
         if to.index() != index {
@@ -48,21 +51,24 @@ pub fn assign_slots(recording: &mut Recording, keep_apart: u64) {
 struct Slot {
     buffer: BufferId,
     size: u64,
+    /// Whether it holds counters, which nothing else may write.
+    counts: bool,
     free_after: usize,
 }
 
-/// The free slot that wastes or grows least.
-fn best_slot(slots: &[Slot], size: u64, first: usize) -> Option<usize> {
-    (0..slots.len()).filter(|&i| slots[i].free_after < first).min_by_key(|&i| slots[i].size.abs_diff(size))
+/// The free slot of the kind that wastes or grows least.
+fn best_slot(slots: &[Slot], size: u64, counts: bool, first: usize) -> Option<usize> {
+    let is_free = |&i: &usize| slots[i].free_after < first && slots[i].counts == counts;
+    (0..slots.len()).filter(is_free).min_by_key(|&i| slots[i].size.abs_diff(size))
 }
 
-/// First and last dispatch that uses each temporary; outputs live to the end.
+/// First and last dispatch that uses each temporary and all counters; outputs live to the end.
 fn lifetimes(recording: &Recording) -> Vec<Option<(usize, usize)>> {
     let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; recording.buffers.len()];
     for (step, dispatch) in recording.dispatches.iter().enumerate() {
         for binding in &dispatch.bindings {
             let index = binding.buffer.index();
-            if matches!(recording.buffers[index], BufferDesc::Temp { .. }) {
+            if matches!(recording.buffers[index], BufferDesc::Temp { .. } | BufferDesc::Counters { .. }) {
                 let entry = lifetimes[index].get_or_insert((step, step));
                 entry.1 = step;
             }
@@ -126,6 +132,21 @@ mod tests {
         assert_eq!(recording, before);
         assign_slots(&mut recording, 0);
         assert!(recording.barriers() > before.barriers(), "where memory counts, they share");
+    }
+
+    #[test]
+    fn counters_of_a_chain_share_with_each_other_alone() {
+        let mut recording = chain(&[64; 6]);
+        let counters: Vec<_> =
+            (1..6).map(|i| recording.add_buffer(BufferDesc::Counters { size: 16 * i })).collect();
+        for (dispatch, &buffer) in recording.dispatches.iter_mut().zip(&counters) {
+            dispatch.bindings.push(Binding { buffer, ..dispatch.bindings[1] });
+        }
+        assign_slots(&mut recording, 6 * 64);
+        let slots: BTreeSet<_> = recording.dispatches.iter().map(|d| d.bindings[2].buffer).collect();
+        assert_eq!(slots, BTreeSet::from([counters[0]]));
+        assert_eq!(recording.buffers[counters[0].index()], BufferDesc::Counters { size: 80 });
+        assert_eq!(recording.buffers[counters[1].index()].size(), 0);
     }
 
     #[test]

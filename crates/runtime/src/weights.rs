@@ -1,10 +1,11 @@
 //! Weights and states: from the program's constants to resident buffers.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use etwgpu_engine::{Buffer, EngineError, Gpu};
 use etwgpu_graph::{ConstantId, Graph, Tensor, ValueId, WeightSource, with_constant};
+use etwgpu_kernels::ops::sdpa::caches_by_kind;
 use etwgpu_record::{BufferDesc, Recording, WeightKey, WeightLayout};
 use half::f16;
 
@@ -14,7 +15,7 @@ use crate::status::Error;
 #[derive(Default)]
 pub(crate) struct Resident {
     weights: BTreeMap<WeightKey, Buffer>,
-    states: HashMap<u32, Buffer>,
+    states: BTreeMap<ValueId, Buffer>,
 }
 
 impl Resident {
@@ -26,7 +27,7 @@ impl Resident {
         recording: &Recording,
         source: &mut dyn WeightSource,
     ) -> Result<Self, Error> {
-        let mut resident = Self { weights: weights(gpu, recording)?, states: HashMap::new() };
+        let resident = Self { weights: weights(gpu, recording)?, states: states(gpu, graph, recording)? };
         // The largest first: while it is lent, its pages are this process's, and shaders that are compiled meanwhile have
         // not taken much memory yet.
         let mut order: Vec<(&WeightKey, &Buffer)> = resident.weights.iter().collect();
@@ -48,23 +49,16 @@ impl Resident {
                 }
             })?;
         }
-        for desc in &recording.buffers {
-            match *desc {
-                BufferDesc::State { value, size } if !resident.states.contains_key(&value) => {
-                    let buffer = gpu.create_buffer("state", size)?;
-                    let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
-                    let constant =
-                        constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
-                    let stored = graph.constants[constant.index()].stored;
-                    let (bytes, _) = constant_bytes(graph, constant);
-                    upload(graph, section, constant, bytes, source, |b| match stored {
-                        None => gpu.upload(&buffer, b),
-                        Some(_) => gpu.upload(&buffer, &halves(b)),
-                    })?;
-                    resident.states.insert(value, buffer);
-                }
-                _ => {}
-            }
+        for (&ValueId(value), buffer) in &resident.states {
+            let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
+            let constant =
+                constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
+            let stored = graph.constants[constant.index()].stored;
+            let (bytes, _) = constant_bytes(graph, constant);
+            upload(graph, section, constant, bytes, source, |b| match stored {
+                None => gpu.upload(buffer, b),
+                Some(_) => gpu.upload(buffer, &halves(b)),
+            })?;
         }
         gpu.flush()?;
         Ok(resident)
@@ -74,7 +68,7 @@ impl Resident {
     pub(crate) fn get(&self, desc: &BufferDesc) -> Option<Buffer> {
         match desc {
             BufferDesc::Weight { key, .. } => self.weights.get(key).cloned(),
-            BufferDesc::State { value, .. } => self.states.get(value).cloned(),
+            BufferDesc::State { value, .. } => self.states.get(&ValueId(*value)).cloned(),
             BufferDesc::Input { .. } | BufferDesc::Temp { .. } | BufferDesc::Counters { .. } => None,
         }
     }
@@ -94,6 +88,27 @@ fn weights(gpu: &Gpu, recording: &Recording) -> Result<BTreeMap<WeightKey, Buffe
     let sizes: BTreeMap<WeightKey, u64> = named.collect();
     let buffers = gpu.create_together("weights", &sizes.values().copied().collect::<Vec<_>>())?;
     Ok(sizes.into_keys().zip(buffers).collect())
+}
+
+/// Storage for every state that a recording names: in few buffers for key caches, and in others for value caches, which one
+/// launch may read while it writes the keys; all other states have buffers of their own.
+fn states(gpu: &Gpu, graph: &Graph, recording: &Recording) -> Result<BTreeMap<ValueId, Buffer>, EngineError> {
+    let named = recording.buffers.iter().filter_map(|desc| match *desc {
+        BufferDesc::State { value, size } => Some((ValueId(value), size)),
+        _ => None,
+    });
+    let mut sizes: BTreeMap<ValueId, u64> = named.collect();
+    let mut states = BTreeMap::new();
+    for kind in caches_by_kind(graph) {
+        let caches: Vec<(ValueId, u64)> = kind.into_iter().filter_map(|id| sizes.remove_entry(&id)).collect();
+        let bytes: Vec<u64> = caches.iter().map(|&(_, size)| size).collect();
+        let buffers = gpu.create_together("caches", &bytes)?;
+        states.extend(caches.into_iter().map(|(id, _)| id).zip(buffers));
+    }
+    for (id, size) in sizes {
+        states.insert(id, gpu.create_buffer("state", size)?);
+    }
+    Ok(states)
 }
 
 /// Bytes and element size, as they are stored, of the largest tensor that a constant initialises.

@@ -99,7 +99,7 @@ impl Lower<'_> {
         Binding { buffer, offset: 0, size: padded(size), touched: size, access: Access::ReadWrite }
     }
 
-    /// Counters of this node alone: zero at first, and its launches leave them so.
+    /// Counters of this node: zero at first, and its launches leave them so, for nodes that get them after it.
     pub fn counters(&mut self, count: u64) -> Binding {
         let size = padded(count * 4);
         let buffer = self.recording.add_buffer(BufferDesc::Counters { size });

@@ -12,7 +12,7 @@ use crate::invalid;
 use crate::op::{Body, OpDef};
 
 const fn scalar(names: &'static [&'static str], eval: fn(&NodeCx<'_>) -> Result<i64, OpError>) -> OpDef {
-    OpDef { names, body: Body::Scalar(eval), mutates: &[] }
+    OpDef { names, body: Body::Scalar(eval), mutates: &[], recheck: None }
 }
 
 /// Live size of a dimension.

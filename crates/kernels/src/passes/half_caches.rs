@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use etwgpu_graph::{Constant, ConstantId, DType, Graph, Value, ValueId};
 
 use crate::ops;
-use crate::ops::sdpa::cache_arguments;
+use crate::ops::sdpa::{cache_arguments, user_beside};
 
 /// Turns the caches that allow it into `f16` tensors, and says which do not and why.
 pub(super) fn store(graph: &mut Graph) -> Vec<String> {
@@ -61,23 +61,13 @@ fn refusal(graph: &Graph, id: ValueId) -> Option<String> {
     if tensor.dtype != DType::F32 {
         return Some(format!("its elements are {:?}", tensor.dtype));
     }
-    let stranger = graph.nodes.iter().find(|node| {
-        let (args, caches) = (node.args.iter().enumerate(), cache_arguments(&node.op));
-        let as_other = args.filter(|(at, _)| !caches.contains(at)).any(|(_, &arg)| names(graph, arg, id));
-        as_other || (node.outs.contains(&id) && caches.is_empty())
-    });
-    stranger.map(|node| format!("{} uses it, too", node.op))
+    user_beside(graph, id).map(|node| format!("{} uses it, too", node.op))
 }
 
 fn is_mutated(graph: &Graph, id: ValueId) -> bool {
     let mutates = |op: &str| ops::find(op).map_or(&[][..], |def| def.mutates);
     let mut nodes = graph.nodes.iter();
     nodes.any(|node| mutates(&node.op).iter().any(|&at| node.args.get(at) == Some(&id)))
-}
-
-/// Whether a value is `id`, or a list with it.
-fn names(graph: &Graph, value: ValueId, id: ValueId) -> bool {
-    value == id || matches!(graph.value(value), Value::List(items) if items.contains(&id))
 }
 
 /// A cache that could be stored as `f16`, next to one that cannot.

@@ -14,7 +14,7 @@ use crate::op::{Body, OpDef};
 use crate::template::Template;
 
 const fn alias(names: &'static [&'static str], shape: crate::op::ShapeFn) -> OpDef {
-    OpDef { names, body: Body::Alias(shape), mutates: &[] }
+    OpDef { names, body: Body::Alias(shape), mutates: &[], recheck: None }
 }
 
 /// Copies that change neither sizes nor elements.

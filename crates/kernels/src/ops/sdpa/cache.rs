@@ -9,22 +9,35 @@ use crate::{invalid, unsupported};
 
 /// Checks that rows `value [B, S, H, D]` fit into `cache [B, C, H, D]` at a position.
 pub(super) fn check(cx: &NodeCx<'_>, value: usize, cache: usize, position: usize) -> Result<(), OpError> {
-    let (value, cache, position) = (cx.tensor(value)?, cx.tensor(cache)?, cx.int(position)?);
-    let (v, c) = (&value.dims, &cache.dims);
-    if v.len() != 4 || c.len() != 4 || v[0] != c[0] || v[2..] != c[2..] {
-        return Err(invalid!("rows {:?} do not match a cache {:?}", &v[..], &c[..]));
+    let (rows, c) = (cx.dims(value)?, cx.dims(cache)?);
+    if rows.len() != 4 || c.len() != 4 || rows[0] != c[0] || rows[2..] != c[2..] {
+        return Err(invalid!("rows {:?} do not match a cache {:?}", &rows[..], &c[..]));
     }
-    if position < 0 || position.saturating_add(v[1].into()) > c[1].into() {
-        return Err(invalid!("position {position} and {} tokens exceed a cache of {}", v[1], c[1]));
-    }
+    check_position(cx, value, cache, position)?;
+    let (value, cache) = (cx.tensor(value)?, cx.tensor(cache)?);
     let float = |t: &TensorArg| matches!(t.dtype, DType::F32 | DType::F16);
     if !float(&value) || !float(&cache) {
         return Err(unsupported!("{:?} rows into a {:?} cache", value.dtype, cache.dtype));
     }
-    if v[2] * v[3] % 4 != 0 {
-        return Err(unsupported!("rows of {} elements; they must be a multiple of 4", v[2] * v[3]));
+    if c[2] * c[3] % 4 != 0 {
+        return Err(unsupported!("rows of {} elements; they must be a multiple of 4", c[2] * c[3]));
     }
     Ok(())
+}
+
+/// The position, once the tokens of `rows [B, S, …]` are seen to fit into `cache [B, C, …]` from there on.
+pub(super) fn check_position(
+    cx: &NodeCx<'_>,
+    rows: usize,
+    cache: usize,
+    position: usize,
+) -> Result<u32, OpError> {
+    let length = |index| cx.dims(index).map(|dims| dims.get(1).copied().unwrap_or(0));
+    let (tokens, capacity, position) = (length(rows)?, length(cache)?, cx.int(position)?);
+    if position < 0 || position.saturating_add(tokens.into()) > capacity.into() {
+        return Err(invalid!("position {position} and {tokens} tokens exceed a cache of {capacity}"));
+    }
+    Ok(position as u32)
 }
 
 pub(super) fn update_shape(cx: &NodeCx<'_>) -> Result<Vec<Dims>, OpError> {

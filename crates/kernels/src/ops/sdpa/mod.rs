@@ -12,7 +12,9 @@ mod flash;
 mod flash_coop;
 mod materialized;
 
-use etwgpu_graph::{DType, Dims, ValueId};
+use std::collections::BTreeSet;
+
+use etwgpu_graph::{DType, Dims, Graph, Node, Value, ValueId};
 use etwgpu_record::Binding;
 
 use crate::args::{NodeCx, OpError, TensorArg};
@@ -41,6 +43,7 @@ pub const SDPA_WITH_KV_CACHE: OpDef = OpDef {
         },
     },
     mutates: &[3, 4],
+    recheck: Some(|cx| cache::check_position(cx, 0, 3, 5).map(drop)),
 };
 
 /// Records the attention of `sdpa_with_kv_cache`, whose caches hold the new rows already.
@@ -52,14 +55,17 @@ pub(crate) fn attend_cached(lower: &mut Lower<'_>) -> Result<(), OpError> {
 /// `q, k cache, v cache, position, mask, dropout, is_causal, scale`: attention over caches that are already filled.
 ///
 /// The exporter names operators that change nothing with their library.
-pub const CUSTOM_SDPA: OpDef = OpDef::kernel(
-    &["custom_sdpa.default", "llama.custom_sdpa.default"],
-    |cx| Problem::cached(cx, [0, 1, 2], 3, [4, 5, 6, 7]).map(|p| vec![p.q.dims]),
-    |lower| {
-        let problem = Problem::cached(&lower.cx, [0, 1, 2], 3, [4, 5, 6, 7])?;
-        lower.choose(ROUTES, &problem)
-    },
-);
+pub const CUSTOM_SDPA: OpDef = OpDef {
+    recheck: Some(|cx| cache::check_position(cx, 0, 1, 3).map(drop)),
+    ..OpDef::kernel(
+        &["custom_sdpa.default", "llama.custom_sdpa.default"],
+        |cx| Problem::cached(cx, [0, 1, 2], 3, [4, 5, 6, 7]).map(|p| vec![p.q.dims]),
+        |lower| {
+            let problem = Problem::cached(&lower.cx, [0, 1, 2], 3, [4, 5, 6, 7])?;
+            lower.choose(ROUTES, &problem)
+        },
+    )
+};
 
 /// `q, k, v, mask, scale` in `[…, H, S, D]`, not causal.
 pub const SDPA: OpDef = OpDef::kernel(
@@ -76,6 +82,7 @@ pub const UPDATE_CACHE: OpDef = OpDef {
     names: &["update_cache.default"],
     body: Body::Kernel { shape: cache::update_shape, lower: cache::lower_update },
     mutates: &[1],
+    recheck: Some(|cx| cache::check_position(cx, 0, 1, 2).map(drop)),
 };
 
 /// Arguments of an operator that are key-value caches `[B, C, H, D]`, all of one element type; none of other operators.
@@ -83,6 +90,36 @@ pub fn cache_arguments(op: &str) -> &'static [usize] {
     let defs: [(&OpDef, &[usize]); 3] =
         [(&SDPA_WITH_KV_CACHE, &[3, 4]), (&CUSTOM_SDPA, &[1, 2]), (&UPDATE_CACHE, &[1])];
     defs.into_iter().find(|(def, _)| def.names.contains(&op)).map_or(&[], |(_, at)| at)
+}
+
+/// All key caches, and all value caches, that operators use as these and as nothing else: what reads or writes a cache does
+/// nothing to the others of its kind.
+pub fn caches_by_kind(graph: &Graph) -> [Vec<ValueId>; 2] {
+    let mut kinds = [BTreeSet::new(), BTreeSet::new()];
+    for node in &graph.nodes {
+        if let &[keys, values] = cache_arguments(&node.op) {
+            for (kind, at) in kinds.iter_mut().zip([keys, values]) {
+                kind.extend(node.args.get(at));
+            }
+        }
+    }
+    let of_kind = |kind: usize| {
+        let is_other = |id: &ValueId| kinds[1 - kind].contains(id) || user_beside(graph, *id).is_some();
+        kinds[kind].iter().copied().filter(|id| !is_other(id)).collect()
+    };
+    [of_kind(0), of_kind(1)]
+}
+
+/// The first node that uses a cache as something else.
+pub(crate) fn user_beside(graph: &Graph, id: ValueId) -> Option<&Node> {
+    let names = |value: ValueId| {
+        value == id || matches!(graph.value(value), Value::List(items) if items.contains(&id))
+    };
+    graph.nodes.iter().find(|node| {
+        let (args, caches) = (node.args.iter().enumerate(), cache_arguments(&node.op));
+        let as_other = args.filter(|(at, _)| !caches.contains(at)).any(|(_, &arg)| names(arg));
+        as_other || (node.outs.contains(&id) && caches.is_empty())
+    })
 }
 
 /// Ways to attend, the most specific first.
@@ -150,15 +187,7 @@ impl Problem {
             ));
         }
         let symbolic = cx.symbolic(position);
-        let position = cx.int(position)?;
-        let capacity = i64::from(keys.dims[1]);
-        let end = position.saturating_add(q.dims[1].into());
-        if position < 0 || end > capacity {
-            return Err(invalid!(
-                "position {position} and {} tokens exceed a cache of {capacity}",
-                q.dims[1]
-            ));
-        }
+        let position = cache::check_position(cx, qkv[0], qkv[1], position)?;
         let causal = cx.bool_or(rest[2], true)?;
         let [batch, seq, heads, head_dim] = [q.dims[0], q.dims[1], q.dims[2], q.dims[3]];
         let kv_heads = keys.dims[2];
@@ -168,8 +197,8 @@ impl Problem {
             heads,
             kv_heads,
             head_dim,
-            context: end as u32,
-            position: position as u32,
+            context: position + seq,
+            position,
             symbolic,
             causal,
             scale: scale(cx, rest[3], head_dim)?,

@@ -7,8 +7,8 @@ import torch
 
 from executorch.backends.vulkan.patterns import fusable_patterns
 
-from exports.attention import (AT_ZERO, AttendOnly, FixedPosition, GivenCaches, OwnCaches, Plain, Reference, Shape,
-                               UpdateAndAttend, UpdateGiven, UpdateOwn, caches, decode, given, own, rows_up_to,
+from exports.attention import (AT_ZERO, AttendOnly, FixedPosition, GivenCaches, Layers, OwnCaches, Plain, Reference,
+                               Shape, UpdateAndAttend, UpdateGiven, UpdateOwn, caches, decode, given, own, rows_up_to,
                                softmax_average, step_inputs)
 from exports.program import Dim, assert_close, error_of, random, whole
 
@@ -53,6 +53,24 @@ def test_one_graph_serves_any_rows_at_any_position(name):
     # control: without one step's rows the later ones must be wrong
     last = max(i for i, (position, _) in enumerate(steps) if position == 0)
     assert errors(program.load(), Reference(SMALL, CAPACITY), SMALL, steps[last:], skipped=[0])[-1]
+
+
+def test_layers_begin_with_what_their_caches_hold():
+    full, empty = caches(SMALL, 64), (torch.zeros(1, 64, SMALL.kv_heads, SMALL.width),) * 2
+    stores = [full, empty, tuple(cache.flip(1) for cache in full)]
+    run = whole("layers", Layers(stores), (*step_inputs(SMALL, 2, 0), AT_ZERO), (*rows_up_to(32), None)).load()
+
+    def through(layers, q, k, v, position):
+        for layer in layers:
+            q = layer.step(q, k, v, position)
+        return q
+
+    layers, control = ([Reference(SMALL, given=store) for store in some] for some in (stores, [empty] * 3))
+    for seed, (position, rows) in enumerate([(40, 1), (41, 1), (20, 9)]):
+        step = (*step_inputs(SMALL, rows, seed), position)
+        out, want = run(*step[:3], at(position))[0], through(layers, *step)
+        assert_close(out, want)
+        assert error_of(out, through(control, *step))  # as if all had been empty
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

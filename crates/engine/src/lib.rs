@@ -16,6 +16,7 @@ mod prepare;
 mod profile;
 mod trace;
 mod transfer;
+mod upload;
 mod wait;
 
 pub use cpu_time::thread_cpu_time;
@@ -24,3 +25,4 @@ pub use error::EngineError;
 pub use execute::{Patch, PlanMemory, Prepared, RunStats, Sink};
 pub use memory::Buffer;
 pub use trace::{Phase, PhaseSpan, Span, Timing, Trace};
+pub use upload::Uploads;

@@ -1,17 +1,9 @@
-//! Buffers and uploads.
+//! Buffers.
 
 use std::time::Duration;
 
 use crate::device::Gpu;
 use crate::error::EngineError;
-use crate::mapped::MappedFile;
-
-/// Bytes handed to the queue at once while streaming weights.
-const CHUNK: usize = 8 << 20;
-
-/// Bytes in flight to the device before an upload waits: bounds the host memory that staging takes. Of longer uploads
-/// the pages are let go of meanwhile.
-const IN_FLIGHT: usize = 64 << 20;
 
 /// Bytes of the buffers in which smaller ones lie together.
 const SHARED: u64 = 256 << 20;
@@ -101,50 +93,6 @@ impl Gpu {
             Some(error) => Err(error.into()),
             None => Ok(Buffer { raw: buffer, offset: 0, size: desc.size }),
         }
-    }
-
-    /// Writes bytes to the start of a buffer, a bounded amount at a time; they may be freed on return.
-    pub fn upload(&self, buffer: &Buffer, bytes: &[u8]) -> Result<(), EngineError> {
-        if bytes.len() as u64 > buffer.size {
-            // Past its end there may be what another one holds.
-            let (have, room) = (bytes.len(), buffer.size);
-            return Err(EngineError::Validation(format!("{have} bytes do not fit a buffer of {room}")));
-        }
-        let mapped = if bytes.len() > IN_FLIGHT { MappedFile::of(bytes) } else { None };
-        let mut in_flight = 0;
-        for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
-            self.write(buffer, (index * CHUNK) as u64, chunk);
-            if let Some(mapped) = &mapped {
-                mapped.release(chunk);
-            }
-            in_flight += chunk.len();
-            if in_flight >= IN_FLIGHT {
-                self.flush()?;
-                in_flight = 0;
-            }
-        }
-        if bytes.len() >= CHUNK { self.flush() } else { self.check() }
-    }
-
-    /// Queues a small write; a tail that is no multiple of four is padded with zeros.
-    pub(crate) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
-        let whole = bytes.len() / 4 * 4;
-        let offset = buffer.offset + offset;
-        if whole > 0 {
-            self.queue.write_buffer(&buffer.raw, offset, &bytes[..whole]);
-        }
-        let tail = &bytes[whole..];
-        if !tail.is_empty() {
-            let mut word = [0; 4];
-            word[..tail.len()].copy_from_slice(tail);
-            self.queue.write_buffer(&buffer.raw, offset + whole as u64, &word);
-        }
-    }
-
-    /// Submits queued writes and waits until the device has taken them.
-    pub fn flush(&self) -> Result<(), EngineError> {
-        let index = self.queue.submit([]);
-        self.wait(index, Duration::from_secs(120))
     }
 
     pub(crate) fn wait(&self, index: wgpu::SubmissionIndex, timeout: Duration) -> Result<(), EngineError> {

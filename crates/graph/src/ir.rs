@@ -102,7 +102,7 @@ pub enum Value {
 }
 
 /// Where the initial bytes of a constant are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConstantSource {
     /// In the blob's own constant section.
     Inline {

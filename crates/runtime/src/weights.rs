@@ -1,10 +1,10 @@
 //! Weights and states: from the program's constants to resident buffers.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use etwgpu_engine::{Buffer, EngineError, Gpu};
-use etwgpu_graph::{ConstantId, Graph, Tensor, ValueId, WeightSource, with_constant};
+use etwgpu_graph::{Constant, ConstantId, Graph, Tensor, ValueId, WeightSource, with_constant};
 use etwgpu_kernels::ops::sdpa::caches_by_kind;
 use etwgpu_record::{BufferDesc, Recording, WeightKey, WeightLayout};
 use half::f16;
@@ -32,35 +32,48 @@ impl Resident {
         // not taken much memory yet.
         let mut order: Vec<(&WeightKey, &Buffer)> = resident.weights.iter().collect();
         order.sort_by_key(|(_, buffer)| Reverse(buffer.size()));
+        let (weights, states) = resident.bytes();
+        let mut uploads = gpu.uploads(weights + states);
         for (key, buffer) in order {
             let constant = ConstantId(key.constant);
             let (bytes, element) = constant_bytes(graph, constant);
             // Another tensor, which nobody reads, may have more of the constant.
             let bytes = bytes.min(buffer.size());
             upload(graph, section, constant, bytes, source, |b| match key.layout {
-                WeightLayout::Raw => gpu.upload(buffer, b),
+                WeightLayout::Raw => uploads.write(buffer, b),
                 WeightLayout::Transposed { rows, cols } => {
                     let [rows, cols, element] = [rows as usize, cols as usize, element as usize];
                     let matrix = b.get(..rows * cols * element).ok_or_else(|| {
                         let message = format!("a matrix of {rows} by {cols} has {} bytes", b.len());
                         EngineError::Validation(message)
                     })?;
-                    gpu.upload(buffer, &transposed(matrix, rows, cols, element))
+                    uploads.write(buffer, &transposed(matrix, rows, cols, element))
                 }
             })?;
         }
+        // New buffers hold zeros, as most states do at first; many of them name the same bytes.
+        let mut zeros = BTreeSet::new();
         for (&ValueId(value), buffer) in &resident.states {
             let constant = graph.tensor(ValueId(value)).and_then(|t| t.constant);
             let constant =
                 constant.ok_or_else(|| Error::Internal(format!("state %{value} has no constant")))?;
-            let stored = graph.constants[constant.index()].stored;
+            let Constant { source: name, stored } = &graph.constants[constant.index()];
             let (bytes, _) = constant_bytes(graph, constant);
-            upload(graph, section, constant, bytes, source, |b| match stored {
-                None => gpu.upload(buffer, b),
-                Some(_) => gpu.upload(buffer, &halves(b)),
+            if zeros.contains(&(name, bytes)) {
+                continue;
+            }
+            upload(graph, section, constant, bytes, source, |b| {
+                if is_zero(b) {
+                    zeros.insert((name, bytes));
+                    return Ok(());
+                }
+                match stored {
+                    None => uploads.write(buffer, b),
+                    Some(_) => uploads.write(buffer, &halves(b)),
+                }
             })?;
         }
-        gpu.flush()?;
+        uploads.finish()?;
         Ok(resident)
     }
 
@@ -139,6 +152,11 @@ fn upload(
     Ok(())
 }
 
+/// Whether all bytes are zero, a block at a time, so that processors look at many at once.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(4096).all(|block| block.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
 /// Single-precision elements rounded to halves: the only conversion that passes ask for.
 fn halves(singles: &[u8]) -> Vec<u8> {
     let half = |s: &[u8]| f16::from_f32(f32::from_le_bytes([s[0], s[1], s[2], s[3]])).to_le_bytes();
@@ -162,7 +180,18 @@ fn transposed(bytes: &[u8], rows: usize, cols: usize, element: usize) -> Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use super::transposed;
+    use super::{is_zero, transposed};
+
+    #[test]
+    fn zeros_are_zero_and_one_other_byte_is_not() {
+        let mut bytes = vec![0; 10_000];
+        assert!(is_zero(&bytes) && is_zero(&[]));
+        for at in [0, 4095, 4096, 9_999] {
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes), "at {at}");
+            bytes[at] = 0;
+        }
+    }
 
     #[test]
     fn transposing_twice_gives_the_matrix_back() {

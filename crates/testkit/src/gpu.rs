@@ -49,12 +49,14 @@ pub fn run_buffers(gpu: &Gpu, case: &Case, recording: &Recording) -> Result<Vec<
 fn run_and_read(gpu: &Gpu, case: &Case, original: &Recording) -> Result<Vec<Vec<u8>>, String> {
     let fail = |error: EngineError| format!("engine: {error}");
     let recording = guarded(original);
-    let mut buffers = Vec::new();
+    let bytes = original.buffers.iter().map(|desc| desc.size() + GUARD).sum();
+    let (mut buffers, mut uploads) = (Vec::new(), gpu.uploads(bytes));
     for desc in &original.buffers {
         let buffer = gpu.create_buffer("test", desc.size() + GUARD).map_err(fail)?;
-        gpu.upload(&buffer, &contents(case, desc)).map_err(fail)?;
+        uploads.write(&buffer, &contents(case, desc)).map_err(fail)?;
         buffers.push(buffer);
     }
+    uploads.finish().map_err(fail)?;
     let resident = |desc: &BufferDesc| -> Option<Buffer> {
         let BufferDesc::State { value, .. } = desc else { return None };
         buffers.get(*value as usize).cloned()

@@ -56,6 +56,23 @@ class OwnCaches(torch.nn.Module):
         return attend(q, k, v, self.k_cache, self.v_cache, position[0].item())
 
 
+class Layers(torch.nn.Module):
+    """Layers of attention with caches of their own, which are not empty at first."""
+
+    def __init__(self, stores: list[tuple]):
+        super().__init__()
+        self.count = len(stores)
+        for number, (k_cache, v_cache) in enumerate(stores):
+            self.register_buffer(f"k_cache{number}", k_cache.clone())
+            self.register_buffer(f"v_cache{number}", v_cache.clone())
+
+    def forward(self, q, k, v, position):
+        start = position[0].item()
+        for number in range(self.count):
+            q = attend(q, k, v, getattr(self, f"k_cache{number}"), getattr(self, f"v_cache{number}"), start)
+        return q
+
+
 class GivenCaches(torch.nn.Module):
     """The caches are inputs. The exporter makes inputs that change outputs as well, before the module's own."""
 

@@ -191,10 +191,9 @@ impl Decoder {
         Arguments::new(&self.graph, inputs)
     }
 
-    /// Bytes of weights and states on the device.
-    pub(super) fn resident_bytes(&self) -> u64 {
-        let memory = self.session.memory();
-        memory.weights + memory.states
+    /// Bytes of weights on the device, which a load takes there; states begin as zeros.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        self.session.memory().weights
     }
 
     /// One run.

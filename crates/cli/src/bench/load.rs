@@ -92,10 +92,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
         rows.push(json!({"cache": name, "processes": all}));
     }
     let _ = fs::remove_dir_all(&folder);
-    let (bytes, rate) = (Decoder::load(&options.model)?.0.resident_bytes(), upload_rate()?);
+    let (bytes, rate) = (Decoder::load(&options.model)?.0.weight_bytes(), upload_rate()?);
     let limit = bytes as f64 / rate;
     println!(
-        "limit of a load: {limit:.3} s, {:.1} MB of weights and states at {:.1} GB/s, as memory goes to the device",
+        "limit of a load: {limit:.3} s, {:.1} MB of weights at {:.1} GB/s, as memory goes to the device",
         bytes as f64 / 1e6,
         rate / 1e9
     );

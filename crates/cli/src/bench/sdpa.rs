@@ -145,13 +145,13 @@ impl Caches {
             bail!("a cache of {size} bytes is larger than the device binds");
         }
         let bytes = noise(problem.dtype(), size / problem.dtype().size());
-        let mut buffers = Vec::new();
+        let (mut buffers, mut uploads) = (Vec::new(), gpu.uploads(size * 2 * problem.pairs as u64));
         for _ in 0..2 * problem.pairs {
             let buffer = gpu.create_buffer("cache", size)?;
-            gpu.upload(&buffer, &bytes)?;
+            uploads.write(&buffer, &bytes)?;
             buffers.push(buffer);
         }
-        gpu.flush()?;
+        uploads.finish()?;
         Ok(Self(buffers))
     }
 

@@ -3,6 +3,7 @@
 use etwgpu_graph::DType;
 use etwgpu_graph::DType::{F16, F32, I8, I32, U8};
 use etwgpu_kernels::cases::{Arg, Builder, Case};
+use etwgpu_kernels::live::{Dirty, Journal, propagate};
 use etwgpu_kernels::{LowerOptions, OpError};
 use etwgpu_record::Caps;
 use etwgpu_testkit::lower;
@@ -37,6 +38,37 @@ fn positions_outside_a_cache_are_refused() {
             );
         }
     }
+}
+
+/// Whether a case is taken after its only integer moved there, as it was before.
+fn moved(case: &Case, position: i64) -> Result<(), OpError> {
+    let mut live = case.live().unwrap();
+    let (&id, _) = case.ints.iter().next().unwrap();
+    let (mut dirty, mut journal) = (Dirty::none(), Journal::default());
+    journal.set_int(&mut live, id, position);
+    dirty.mark(id);
+    propagate(&case.graph, &mut live, &dirty, &mut journal).map_err(|e| e.error)
+}
+
+#[test]
+fn positions_that_move_are_refused_where_new_ones_would_be() {
+    let mut b = Builder::new("more keys than queries");
+    let caches = [(); 2].map(|()| b.constant(F32, &[1, 10, 2, 4], vec![0.5; 80]));
+    let [q, k, v] = [1, 3, 3].map(|rows| b.noise(F32, &[1, rows, 2, 4]));
+    let (position, out) = (b.integer(4), b.result(F32, &[1, 1, 2, 4]));
+    b.node("sdpa_with_kv_cache.default", &[q, k, v, caches[0], caches[1], position].map(Arg::Id), &[out]);
+    let case = b.finish(&[out]);
+    assert_eq!(moved(&case, 7), Ok(()));
+    assert!(moved(&case, 8).unwrap_err().to_string().contains("3 tokens exceed a cache of 10"));
+
+    let mut b = Builder::new("a mask as wide as the context");
+    let caches = [(); 2].map(|()| b.constant(F32, &[1, 10, 2, 4], vec![0.5; 80]));
+    let (q, mask) = (b.noise(F32, &[1, 1, 2, 4]), b.noise(F32, &[1, 5]));
+    let (position, out) = (b.integer(4), b.result(F32, &[1, 1, 2, 4]));
+    b.node("custom_sdpa.default", &[q, caches[0], caches[1], position, mask].map(Arg::Id), &[out]);
+    let case = b.finish(&[out]);
+    assert_eq!(moved(&case, 4), Ok(()));
+    assert!(moved(&case, 5).unwrap_err().to_string().contains("does not broadcast"));
 }
 
 #[test]

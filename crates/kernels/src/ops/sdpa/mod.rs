@@ -43,7 +43,11 @@ pub const SDPA_WITH_KV_CACHE: OpDef = OpDef {
         },
     },
     mutates: &[3, 4],
-    recheck: Some(|cx| cache::check_position(cx, 0, 3, 5).map(drop)),
+    recheck: Some(|cx| {
+        cache::check_position(cx, 1, 3, 5)?;
+        cache::check_position(cx, 2, 4, 5)?;
+        Problem::recheck(cx, [0, 3, 4], 5, [7, 8, 9, 10])
+    }),
 };
 
 /// Records the attention of `sdpa_with_kv_cache`, whose caches hold the new rows already.
@@ -56,7 +60,7 @@ pub(crate) fn attend_cached(lower: &mut Lower<'_>) -> Result<(), OpError> {
 ///
 /// The exporter names operators that change nothing with their library.
 pub const CUSTOM_SDPA: OpDef = OpDef {
-    recheck: Some(|cx| cache::check_position(cx, 0, 1, 3).map(drop)),
+    recheck: Some(|cx| Problem::recheck(cx, [0, 1, 2], 3, [4, 5, 6, 7])),
     ..OpDef::kernel(
         &["custom_sdpa.default", "llama.custom_sdpa.default"],
         |cx| Problem::cached(cx, [0, 1, 2], 3, [4, 5, 6, 7]).map(|p| vec![p.q.dims]),
@@ -217,6 +221,15 @@ impl Problem {
             return Err(unsupported!("dropout"));
         }
         problem.checked()
+    }
+
+    /// What of [`Problem::cached`] depends on the position.
+    fn recheck(cx: &NodeCx<'_>, qkv: [usize; 3], position: usize, rest: [usize; 4]) -> Result<(), OpError> {
+        match cx.value(rest[0]) {
+            Value::None => cache::check_position(cx, qkv[0], qkv[1], position).map(drop),
+            // A mask is as wide as the context.
+            _ => Self::cached(cx, qkv, position, rest).map(drop),
+        }
     }
 
     /// Tensors in `[…, H, S, D]`.

@@ -13,8 +13,7 @@ use crate::memory::Buffer;
 /// Requests to map buffers that the device has not answered yet.
 pub(crate) type Pending = Arc<AtomicUsize>;
 
-/// Asks for a buffer; `pending` counts it until the device gives it.
-pub(crate) fn map(buffer: &wgpu::Buffer, mode: wgpu::MapMode, pending: &Pending) {
+fn map(buffer: &wgpu::Buffer, mode: wgpu::MapMode, pending: &Pending) {
     pending.fetch_add(1, Ordering::AcqRel);
     let pending = pending.clone();
     // A refusal shows when the range is asked for.

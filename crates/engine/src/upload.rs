@@ -1,13 +1,11 @@
 //! Bytes on their way to the device, through a few buffers that are used again and again.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 
 use crate::device::Gpu;
 use crate::error::EngineError;
 use crate::mapped::MappedFile;
 use crate::memory::Buffer;
-use crate::transfer::{Pending, map};
 use crate::wait::TIMEOUT;
 
 /// Bytes of a buffer that uploads go through.
@@ -38,8 +36,6 @@ struct Filling {
 struct HandedOver {
     buffer: wgpu::Buffer,
     index: wgpu::SubmissionIndex,
-    /// Until it may be written again.
-    pending: Pending,
 }
 
 impl Gpu {
@@ -110,15 +106,13 @@ impl Uploads<'_> {
 
     fn free_buffer(&mut self) -> Result<wgpu::Buffer, EngineError> {
         let oldest = if self.handed_over.len() < CHUNKS { None } else { self.handed_over.pop_front() };
-        let Some(HandedOver { buffer, index, pending }) = oldest else {
+        let Some(HandedOver { buffer, index }) = oldest else {
             let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
             return Ok(self.gpu.create_mapped("upload", self.chunk, usage)?.raw);
         };
+        // It is mapped then, though another thread that polls may be about to say so.
         self.gpu.wait(index, TIMEOUT)?;
-        match pending.load(Ordering::Acquire) {
-            0 => Ok(buffer),
-            _ => Err(EngineError::Validation("an upload ended, and its buffer is not free".into())),
-        }
+        Ok(buffer)
     }
 
     /// Has the device copy what is there so far.
@@ -126,9 +120,9 @@ impl Uploads<'_> {
         let Some(Filling { buffer, encoder, .. }) = self.filling.take() else { return };
         buffer.unmap();
         let index = self.gpu.queue.submit([encoder.finish()]);
-        let pending = Pending::default();
-        map(&buffer, wgpu::MapMode::Write, &pending);
-        self.handed_over.push_back(HandedOver { buffer, index, pending });
+        // A refusal shows when the range is asked for.
+        buffer.map_async(wgpu::MapMode::Write, .., |_| {});
+        self.handed_over.push_back(HandedOver { buffer, index });
     }
 }
 

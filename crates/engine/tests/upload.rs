@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::{self, File};
+use std::thread;
 
 use common::open;
 use etwgpu_engine::{Buffer, Gpu, Prepared, Timing, Trace};
@@ -102,6 +103,28 @@ fn uploads_of_any_length_arrive_through_memory_that_is_used_again() {
     uploads.finish().unwrap();
     for (number, (got, expected)) in on_host(&gpu, &buffers).iter().zip(&expected).enumerate() {
         assert!(got == expected, "upload {number}: {got:?}");
+    }
+}
+
+#[test]
+fn uploads_of_several_threads_do_not_disturb_each_other() {
+    let gpu = open();
+    let buffers: Vec<Buffer> = (0..4).map(|_| gpu.create_buffer("whole", 4096).unwrap()).collect();
+    // Whichever thread polls learns of what the device did for all of them.
+    let work = &|(number, buffer): (usize, &Buffer)| {
+        let mut uploads = gpu.uploads(8);
+        for round in 0..20 {
+            uploads.write(buffer, &[(number * 32 + round) as u8; 4096])?;
+        }
+        uploads.finish()
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            buffers.iter().enumerate().map(|each| scope.spawn(move || work(each))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+    });
+    for (number, got) in on_host(&gpu, &buffers).iter().enumerate() {
+        assert!(*got == [(number * 32 + 19) as u8; 4096], "thread {number}");
     }
 }
 
